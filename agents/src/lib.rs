@@ -1,0 +1,1 @@
+//! The torch side of dtwn: the CNN, local training, and the dtwn-agent binary.

@@ -1,0 +1,1 @@
+//! The air medium: a per-packet link emulator between TUN devices.

@@ -1,0 +1,1 @@
+//! A sans-io DPoS chain with BFT finality, its store, and its simulator.

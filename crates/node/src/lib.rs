@@ -1,0 +1,1 @@
+//! The roles of a network's nodes and the message bus that joins them.

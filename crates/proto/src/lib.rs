@@ -1,0 +1,1 @@
+//! Messages and events exchanged between dtwn's processes, and their encoding.

@@ -1,0 +1,2 @@
+//! dtwn: a Digital Twin Wireless Network emulator.
+fn main() {}
