@@ -1,1 +1,21 @@
 //! Messages and events exchanged between dtwn's processes, and their encoding.
+//!
+//! Three conversations, one encoding (MessagePack with named fields, so that a reader of another version finds what it knows):
+//!
+//! | module | between | over |
+//! | --- | --- | --- |
+//! | [`control`] | commands and viewers ↔ session | a Unix stream socket, one [`frame`] a message |
+//! | [`agent`] | session ↔ the agent of a node | an inherited socket pair, one [`frame`] a message |
+//! | [`event`] | session → recorder → every view | the run's event file, one checked [`log`] record an event |
+
+pub mod agent;
+pub mod control;
+pub mod event;
+pub mod frame;
+pub mod log;
+
+/// Version of everything in this crate. Processes of different versions refuse to talk to each other.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Version of the event schema, written into each event file and each line of `dtwn events --json`.
+pub const EVENT_SCHEMA: u32 = 1;
