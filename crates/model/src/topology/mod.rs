@@ -1,0 +1,84 @@
+//! Topology files: what a person writes about a network, read into types with every default filled in.
+//!
+//! One file of this module a section of the file. To add a section: write its struct (`Default`, `deny_unknown_fields`),
+//! give [`Topology`] a field for it, and call its checks from `validate`. How quantities are written is told in
+//! [`units`](crate::units).
+
+mod cost;
+mod link;
+mod nodes;
+mod or_none;
+mod radio;
+mod run;
+mod tcp;
+
+pub use cost::{Cost, Payload};
+pub use link::{
+    Arq, Discipline, GilbertElliott, LinkClasses, LinkOverride, LinkSettings, Loss, QueueLimit, RateSource,
+};
+pub use nodes::{Bs, Mbs, SampleRange, Samples, UserGroup};
+pub use or_none::OrNone;
+pub use radio::{AccessBand, Fading, Interference, Powers, Radio};
+pub use run::{Restart, Run};
+pub use tcp::{Tcp, TcpTuning};
+
+use serde::{Deserialize, Serialize};
+
+/// A network as its file describes it, with every default filled in and generated BSs written out.
+///
+/// Values of this type that come from [`load`] have passed all checks.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Topology {
+    /// How the kernel's TCP is set up inside the network.
+    pub tcp: Tcp,
+    /// Name, seed, dilation, duration, restart policy.
+    pub run: Run,
+    /// The channel: Eq. 7–8 and what fades it.
+    pub radio: Radio,
+    /// Constants of the cost model, Eq. 12–18.
+    pub cost: Cost,
+    /// The macro base station.
+    pub mbs: Mbs,
+    /// The properties of links, by class, and exceptions.
+    pub link: LinkClasses,
+    /// The base stations, at least one.
+    pub bs: Vec<Bs>,
+    /// The user groups.
+    pub users: Vec<UserGroup>,
+}
+
+/// The most base stations: their index stands in the low 8 bits of an alias address, where 0 is the MBS and 255 unused.
+pub const BS_MAX: usize = 254;
+/// The most user groups. With [`BS_MAX`] and the MBS, a network has at most 509 nodes.
+pub const GROUPS_MAX: usize = 254;
+/// The most users over all groups: their index stands in 15 bits of an alias address.
+pub const USERS_MAX: usize = 1 << 15;
+
+impl Topology {
+    /// The topology as a TOML file that loads to the same value.
+    ///
+    /// # Errors
+    /// None for a loaded topology; a hand-made one may hold what TOML cannot (an integer above 2^63).
+    pub fn render(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+
+    /// The BLAKE3 hash, in hexadecimal, of [`render`](Self::render)'s text: equal for equal networks, however written.
+    ///
+    /// # Errors
+    /// As [`render`](Self::render).
+    pub fn hash(&self) -> Result<String, toml::ser::Error> {
+        Ok(blake3::hash(self.render()?.as_bytes()).to_hex().to_string())
+    }
+
+    /// How many users all groups have together.
+    pub fn user_count(&self) -> usize {
+        self.users.iter().map(|group| group.count as usize).sum()
+    }
+
+    /// How many nodes (processes with a namespace) the network has: the MBS, the BSs, the user groups.
+    pub fn node_count(&self) -> usize {
+        1 + self.bs.len() + self.users.len()
+    }
+}
