@@ -7,8 +7,11 @@
 //! | [`control`] | commands and viewers ↔ session | a Unix stream socket, one [`frame`] a message |
 //! | [`agent`] | session ↔ the agent of a node | an inherited socket pair, one [`frame`] a message |
 //! | [`event`] | session → recorder → every view | the run's event file, one checked [`log`] record an event |
+//!
+//! A fourth, [`bus`], joins the nodes over the air; its envelopes are signed and packed by hand, for they are many.
 
 pub mod agent;
+pub mod bus;
 pub mod control;
 pub mod event;
 pub mod frame;
