@@ -1,0 +1,162 @@
+//! `dtwn-agent`: the torch side of dtwn as a program. `dtwn` starts it where a node learns; people use `selftest`.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use dtwn_agents::runtime::{self, DeviceChoice};
+use dtwn_agents::selftest::{self, Outcome};
+use dtwn_agents::{Error, TORCH_VERSION};
+use serde::Serialize;
+
+/// Exit status when the work failed: libtorch refused, the device is missing, or the loss did not fall. Wrong arguments
+/// give 2.
+const EXIT_FAILED: u8 = 1;
+
+#[derive(Parser)]
+#[command(name = "dtwn-agent", version, about = "The torch side of dtwn: trains the base stations' models")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Job,
+}
+
+#[derive(Subcommand)]
+enum Job {
+    /// Train the CNN for some steps on synthetic data and print how it went
+    Selftest(SelftestArguments),
+    /// Print the versions of this program and of libtorch, and whether CUDA is there
+    Version {
+        /// Print one line of JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(clap::Args)]
+struct SelftestArguments {
+    /// Minibatches to train on
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    steps: u32,
+    /// Samples in a minibatch
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    batch: u32,
+    /// Threads that one operation may use
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=1024))]
+    threads: i32,
+    /// Seed of the initial parameters and of the data
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where to train
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    device: DeviceChoice,
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `version --json` says; the session compares it with its own version before it starts a learning node.
+#[derive(Serialize)]
+struct Version {
+    name: &'static str,
+    version: &'static str,
+    torch_version: &'static str,
+    cuda: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments.command) {
+        Ok(status) => status,
+        // The reader has gone, as in `dtwn-agent selftest | head -1`: nobody is left to tell.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::from(EXIT_FAILED)
+        }
+        Err(failure) => {
+            eprintln!("dtwn-agent: {failure}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Agent(#[from] Error),
+    #[error("cannot write the result: {0}")]
+    Output(#[from] io::Error),
+    #[error("cannot write the result: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("cannot start again with {name} set: {error}", name = runtime::PRIMITIVE_CACHE.0)]
+    Restart { error: io::Error },
+}
+
+fn run(job: &Job) -> Result<ExitCode, Failure> {
+    match job {
+        Job::Version { json } => {
+            let cuda = tch::Cuda::is_available();
+            let version = Version {
+                name: "dtwn-agent",
+                version: env!("CARGO_PKG_VERSION"),
+                torch_version: TORCH_VERSION,
+                cuda,
+            };
+            if *json {
+                writeln!(io::stdout(), "{}", serde_json::to_string(&version)?)?;
+            } else {
+                let cuda = if cuda { "with" } else { "without" };
+                writeln!(
+                    io::stdout(),
+                    "dtwn-agent {}, libtorch {TORCH_VERSION} {cuda} CUDA",
+                    version.version
+                )?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Job::Selftest(arguments) => selftest(arguments),
+    }
+}
+
+fn selftest(arguments: &SelftestArguments) -> Result<ExitCode, Failure> {
+    runtime::ensure_environment().map_err(|error| Failure::Restart { error })?;
+    runtime::set_threads(arguments.threads)?;
+    let device = arguments.device.resolve()?;
+    let config =
+        selftest::Config { steps: arguments.steps, batch: arguments.batch, seed: arguments.seed, device };
+    let outcome = selftest::run(&config)?;
+    if arguments.json {
+        writeln!(io::stdout(), "{}", serde_json::to_string(&outcome)?)?;
+    } else {
+        print_outcome(&outcome)?;
+    }
+    if outcome.learned() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (before, after) = (outcome.loss_before, outcome.loss_after);
+    eprintln!(
+        "dtwn-agent: selftest failed: the loss went from {before:.4} to {after:.4}; it must fall and be finite"
+    );
+    Ok(ExitCode::from(EXIT_FAILED))
+}
+
+fn print_outcome(outcome: &Outcome) -> io::Result<()> {
+    let Outcome { steps, batch, loss_before, loss_after, .. } = outcome;
+    let mut out = io::stdout().lock();
+    let accuracy = 100.0 * outcome.accuracy_after;
+    writeln!(
+        out,
+        "libtorch    {} on {}, {} thread(s)",
+        outcome.torch_version, outcome.device, outcome.threads
+    )?;
+    writeln!(out, "parameters  {}", outcome.parameters)?;
+    writeln!(
+        out,
+        "trained     {steps} steps of {batch} samples ({} data, seed {})",
+        outcome.dataset, outcome.seed
+    )?;
+    writeln!(
+        out,
+        "loss        {loss_before:.4} -> {loss_after:.4} on held-out samples, {accuracy:.1} % right"
+    )?;
+    writeln!(out, "speed       {:.0} samples/s", outcome.samples_per_s)?;
+    writeln!(out, "digest      {}", outcome.digest)
+}
