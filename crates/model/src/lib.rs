@@ -1,6 +1,6 @@
 //! Topology files, units, the radio and cost models of the paper, and the plan of a network.
 //!
-//! The way through this crate: `load` reads a file and its overrides into a checked [`Topology`];
+//! The way through this crate: [`topology::load`] reads a file and its overrides into a checked [`Topology`];
 //! [`Plan::new`] turns that into stations, addresses and links with the rates of Eq. 7–8; [`radio`] and [`cost`]
 //! hold the paper's formulae as pure functions. Nothing here knows of clocks, sockets or async code.
 //!
@@ -17,4 +17,4 @@ pub mod units;
 
 pub use plan::{Plan, PlanError};
 pub use suggest::suggest;
-pub use topology::Topology;
+pub use topology::{Loaded, Overrides, Topology, TopologyError, load};

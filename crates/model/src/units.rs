@@ -500,7 +500,7 @@ mod tests {
         assert_eq!(Interval::from_millis(10).to_string(), "10 ms");
         assert_eq!(Interval::from_millis(60_000).to_string(), "1 min");
         assert_eq!(Bytes::new(65_536).to_string(), "64 KiB");
-        assert_eq!(Bytes::new(1_500).to_string(), "1500 B");
+        assert_eq!(Bytes::new(1_500).to_string(), "1.5 kB");
         assert_eq!(Interval::default().to_string(), "0 ns");
         assert_eq!(Dbm::new(34.0).to_string(), "34 dBm");
     }

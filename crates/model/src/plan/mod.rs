@@ -6,6 +6,8 @@
 //! passes i's up link, then j's down link.
 
 pub mod address;
+pub(crate) use build::outer_radius;
+
 mod build;
 mod links;
 mod rates;
@@ -296,3 +298,6 @@ impl Plan {
         TimeShares::equal(self.bs_count, self.topology.radio.subchannels as usize)
     }
 }
+
+#[cfg(test)]
+mod tests;

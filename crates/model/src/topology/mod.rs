@@ -5,17 +5,26 @@
 //! [`units`](crate::units).
 
 mod cost;
+mod error;
+mod layers;
 mod link;
+mod load;
 mod nodes;
 mod or_none;
 mod radio;
+mod resolve;
 mod run;
+mod spans;
 mod tcp;
+mod validate;
 
 pub use cost::{Cost, Payload};
+pub use error::{Origin, Problem, TopologyError};
+pub use layers::{Overrides, RESERVED_VARIABLES};
 pub use link::{
     Arq, Discipline, GilbertElliott, LinkClasses, LinkOverride, LinkSettings, Loss, QueueLimit, RateSource,
 };
+pub use load::{Loaded, load, parse};
 pub use nodes::{Bs, Mbs, SampleRange, Samples, UserGroup};
 pub use or_none::OrNone;
 pub use radio::{AccessBand, Fading, Interference, Powers, Radio};
@@ -60,15 +69,15 @@ impl Topology {
     ///
     /// # Errors
     /// None for a loaded topology; a hand-made one may hold what TOML cannot (an integer above 2^63).
-    pub fn render(&self) -> Result<String, toml::ser::Error> {
-        toml::to_string(self)
+    pub fn render(&self) -> Result<String, TopologyError> {
+        toml::to_string(self).map_err(|e| TopologyError::Render { message: e.to_string() })
     }
 
     /// The BLAKE3 hash, in hexadecimal, of [`render`](Self::render)'s text: equal for equal networks, however written.
     ///
     /// # Errors
     /// As [`render`](Self::render).
-    pub fn hash(&self) -> Result<String, toml::ser::Error> {
+    pub fn hash(&self) -> Result<String, TopologyError> {
         Ok(blake3::hash(self.render()?.as_bytes()).to_hex().to_string())
     }
 
@@ -82,3 +91,6 @@ impl Topology {
         1 + self.bs.len() + self.users.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,10 @@ impl Default for Mbs {
     }
 }
 
-/// `[[bs]]`: a base station. In a file one entry may stand for many, see [`Generator`].
+/// `[[bs]]`: a base station.
+///
+/// In a file one entry may stand for `count` BSs named `id1`, `id2`, …: evenly on a circle (`ring = "300 m"`, its radius)
+/// or on a square grid (`grid = "100 m"`, its spacing) around `position_m`, which then is the origin unless given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bs {
@@ -50,8 +53,7 @@ impl Default for Bs {
     }
 }
 
-/// The keys by which one `[[bs]]` entry stands for `count` BSs named `id1`, `id2`, …, placed around `position_m` (the
-/// origin unless given).
+/// The keys by which one `[[bs]]` entry stands for many, see [`Bs`].
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Generator {
