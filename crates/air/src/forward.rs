@@ -16,20 +16,20 @@ const BATCH: usize = 64;
 ///
 /// # Errors
 /// [`AirError::Io`] when waiting or reading fails. Refused writes are dropped, as the medium drops them.
-pub fn forward_bare(a: OwnedFd, b: OwnedFd, stop: &AtomicBool) -> Result<(), AirError> {
+pub fn forward_bare(a: &OwnedFd, b: &OwnedFd, stop: &AtomicBool) -> Result<(), AirError> {
     let mut buffer = vec![0u8; 65_536];
-    for tun in [&a, &b] {
+    for tun in [a, b] {
         set_nonblocking(tun)?;
     }
     let timeout = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
     while !stop.load(Ordering::Relaxed) {
-        let mut wait = [PollFd::new(&a, PollFlags::IN), PollFd::new(&b, PollFlags::IN)];
+        let mut wait = [PollFd::new(a, PollFlags::IN), PollFd::new(b, PollFlags::IN)];
         match poll(&mut wait, Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(AirError::io("waiting for a TUN")(errno.into())),
         }
         let ready = wait.map(|fd| !fd.revents().is_empty());
-        for (from, to, ready) in [(&a, &b, ready[0]), (&b, &a, ready[1])] {
+        for (from, to, ready) in [(a, b, ready[0]), (b, a, ready[1])] {
             if ready {
                 forward(from, to, &mut buffer)?;
             }

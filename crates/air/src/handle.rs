@@ -1,13 +1,15 @@
 //! The caller's side of the medium: starting it, changing it while it runs, reading its counters.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::capture::{CaptureFilter, CaptureWriter};
+use crate::capture::{CaptureFilter, CaptureThread, CaptureWriter, Tap};
 use crate::core::Core;
 use crate::driver::Driver;
 use crate::error::AirError;
@@ -15,7 +17,7 @@ use crate::meters::AirSnapshot;
 use crate::spec::{AirSpec, EndpointId, LinkId, LinkPatch, LinkProperties, StationId};
 
 /// How the medium uses this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The largest packet, bytes: the TUNs' MTU.
     pub mtu: u16,
@@ -46,6 +48,10 @@ impl Medium {
         if tuns.len() != spec.endpoints.len() {
             return Err(AirError::Tuns { tuns: tuns.len(), endpoints: spec.endpoints.len() });
         }
+        let endpoints = spec.endpoints.len();
+        let names =
+            spec.endpoints.iter().map(|e| e.name.clone()).chain(spec.links.iter().map(|l| l.name.clone()));
+        let interfaces = names.collect();
         let core = Core::new(spec, options.mtu, options.buffer_bytes_max)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|errno| AirError::io("making the medium's wake-up descriptor")(errno.into()))?;
@@ -57,7 +63,15 @@ impl Medium {
             .name("air".to_owned())
             .spawn(move || driver.run(slice_ns))
             .map_err(AirError::io("starting the medium's thread"))?;
-        Ok(MediumHandle { commands, wake, thread: Some(thread) })
+        Ok(MediumHandle {
+            commands,
+            wake,
+            thread: Some(thread),
+            interfaces,
+            endpoints,
+            captures: Mutex::default(),
+            capture_next: AtomicU32::new(0),
+        })
     }
 }
 
@@ -76,8 +90,8 @@ pub(crate) enum Command {
     Block(Vec<(EndpointId, EndpointId)>, Reply<()>),
     Heal(Reply<()>),
     Snapshot(Reply<AirSnapshot>),
-    Capture(CaptureFilter, CaptureWriter, Reply<CaptureId>),
-    StopCapture(CaptureId, Reply<CaptureWriter>),
+    AddTap(Tap, Reply<()>),
+    RemoveTap(u32, Reply<()>),
     Stop(Reply<AirSnapshot>),
 }
 
@@ -88,6 +102,11 @@ pub struct MediumHandle {
     commands: Sender<Command>,
     wake: Arc<OwnedFd>,
     thread: Option<JoinHandle<Result<(), AirError>>>,
+    /// Names for captures: endpoints, then links.
+    interfaces: Arc<[String]>,
+    endpoints: usize,
+    captures: Mutex<HashMap<CaptureId, CaptureThread>>,
+    capture_next: AtomicU32,
 }
 
 impl MediumHandle {
@@ -156,7 +175,12 @@ impl MediumHandle {
     /// # Errors
     /// [`AirError::Unknown`] for a filter that names nothing, [`AirError::Io`] when the writer's thread cannot start.
     pub fn capture(&self, filter: CaptureFilter, writer: CaptureWriter) -> Result<CaptureId, AirError> {
-        self.ask(|reply| Command::Capture(filter, writer, reply))
+        let id = self.capture_next.fetch_add(1, Ordering::Relaxed);
+        let names = Arc::clone(&self.interfaces);
+        let (tap, thread) = crate::capture::start(id, filter, writer, names, self.endpoints)?;
+        self.ask(|reply| Command::AddTap(tap, reply))?;
+        self.captures.lock().unwrap_or_else(PoisonError::into_inner).insert(CaptureId(id), thread);
+        Ok(CaptureId(id))
     }
 
     /// Ends a capture once everything recorded is written, and gives the writer back.
@@ -164,10 +188,14 @@ impl MediumHandle {
     /// # Errors
     /// [`AirError::Capture`] for a capture that has ended, [`AirError::Io`] when writing failed.
     pub fn stop_capture(&self, capture: CaptureId) -> Result<CaptureWriter, AirError> {
-        self.ask(|reply| Command::StopCapture(capture, reply))
+        let thread = self.captures.lock().unwrap_or_else(PoisonError::into_inner).remove(&capture);
+        let thread = thread.ok_or(AirError::Capture(capture.0))?;
+        self.ask(|reply| Command::RemoveTap(capture.0, reply))?;
+        finish(thread)
     }
 
-    /// Stops the medium, closes the TUN descriptors and returns the last counters. Packets inside are discarded.
+    /// Stops the medium, closes the TUN descriptors, lets running captures finish and returns the last counters.
+    /// Packets inside are discarded.
     ///
     /// # Errors
     /// The error that ended the thread before, if one did.
@@ -190,11 +218,19 @@ impl MediumHandle {
     }
 
     fn join(&mut self) -> Result<(), AirError> {
-        match self.thread.take().map(JoinHandle::join) {
+        let result = match self.thread.take().map(JoinHandle::join) {
             None => Ok(()),
             Some(Ok(result)) => result,
             Some(Err(_)) => Err(AirError::Stopped),
+        };
+        // Their taps ended with the medium's thread.
+        let captures = std::mem::take(self.captures.get_mut().unwrap_or_else(PoisonError::into_inner));
+        for (id, thread) in captures {
+            if let Err(error) = finish(thread) {
+                tracing::warn!(capture = id.0, %error, "a capture is incomplete");
+            }
         }
+        result
     }
 }
 
@@ -206,6 +242,11 @@ impl Drop for MediumHandle {
             let _ = self.join();
         }
     }
+}
+
+fn finish(capture: CaptureThread) -> Result<CaptureWriter, AirError> {
+    let written = capture.join().map_err(|_| AirError::Stopped)?;
+    written.map_err(AirError::io("writing a capture"))
 }
 
 pub(crate) type CommandQueue = Receiver<Command>;

@@ -15,7 +15,7 @@
 //! [`core`] is that pipeline as a state machine without input, output or clock; [`Medium`] drives it from a thread of
 //! its own. The medium knows IPv4 packets and wall time; it knows nothing of what runs over it.
 
-pub mod capture;
+mod capture;
 pub mod core;
 mod driver;
 mod error;
@@ -23,6 +23,7 @@ mod forward;
 mod handle;
 mod meters;
 mod packet;
+mod pcapng;
 mod spec;
 
 pub use capture::{CaptureFilter, CaptureWriter};

@@ -55,6 +55,20 @@ impl DropCause {
     }
 }
 
+impl DropCause {
+    /// What a capture says of the packet.
+    pub(crate) fn as_comment(self) -> &'static str {
+        match self {
+            Self::Loss => "dropped: loss",
+            Self::Queue => "dropped: queue",
+            Self::Down => "dropped: down",
+            Self::Partition => "dropped: partition",
+            Self::Unroutable => "dropped: unroutable",
+            Self::Host => "dropped: host",
+        }
+    }
+}
+
 /// Dropped packets by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each field is documented by the DropCause of its name")]
@@ -94,7 +108,7 @@ pub struct LinkMeters {
     pub carried: Count,
     /// Packets that left the link towards the next one or a TUN, duplicates included.
     pub delivered: Count,
-    /// Dropped at this link. A failed write into the TUN counts at the link that delivered the packet.
+    /// Dropped at this link. (`unroutable` and `host` happen at endpoints and are 0 here.)
     pub drops: Drops,
     /// Copies made by `duplicate`.
     pub duplicated: u64,
@@ -147,8 +161,8 @@ pub struct EndpointMeters {
     pub read: Count,
     /// Packets written into its TUN.
     pub written: Count,
-    /// Read packets that never reached a link: `unroutable`, or `host` when packet memory was used up; and
-    /// `host` for writes into this TUN that failed.
+    /// Packets from this endpoint that are `unroutable`; `host` for packets from it that found packet memory used
+    /// up, and for writes into its TUN that failed.
     pub drops: Drops,
     /// Read packets that were not IPv4: ignored.
     pub not_ipv4: u64,

@@ -83,6 +83,8 @@ pub(super) struct Packet {
     /// The station whose up or down link the packet is in.
     pub(super) station: StationId,
     pub(super) way: Way,
+    /// The link it is in, or was in last.
+    pub(super) link: u32,
     /// Transmissions by the present link so far.
     pub(super) attempts: u8,
     /// When the medium read it.

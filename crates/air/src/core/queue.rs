@@ -24,9 +24,9 @@ impl List {
         packets[at].next = NONE;
         self.bytes += u64::from(packets[at].len);
         if self.head == NONE {
-            self.head = at
+            self.head = at;
         } else {
-            packets[self.tail].next = at
+            packets[self.tail].next = at;
         }
         self.tail = at;
     }
@@ -87,10 +87,6 @@ impl PacketQueue {
 
     pub(super) fn packets(&self) -> u64 {
         self.packets
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.packets == 0
     }
 
     /// Queues a packet within `limit` bytes. The packets that had to make way for it (itself among them, if it is
@@ -239,5 +235,133 @@ impl Drr {
             self.free.push(index);
         }
         Some(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::pool::{Packet, Way};
+    use super::*;
+    use crate::spec::StationId;
+
+    fn packet(packets: &mut Slab, flow: u32, len: u32) -> u32 {
+        packets.insert(Packet {
+            buffer: Box::default(),
+            len,
+            flow,
+            source: StationId(0),
+            destination: StationId(0),
+            station: StationId(0),
+            way: Way::Up,
+            link: NONE,
+            attempts: 0,
+            read_ns: 0,
+            entered_ns: 0,
+            next: NONE,
+        })
+    }
+
+    fn served(queue: &mut PacketQueue, packets: &Slab) -> Vec<u32> {
+        std::iter::from_fn(|| queue.pop(packets)).collect()
+    }
+
+    #[test]
+    fn drr_shares_bytes_equally_whatever_the_packet_sizes() {
+        let (mut packets, mut queue) = (Slab::default(), PacketQueue::new(Discipline::Drr, 1500));
+        for _ in 0..3000 {
+            for (flow, len) in [(1, 1500), (2, 500), (3, 90)] {
+                let at = packet(&mut packets, flow, len);
+                queue.push(at, u64::MAX, &mut packets, |_, _| unreachable!());
+            }
+        }
+        let mut bytes = [0u32; 4];
+        for _ in 0..2000 {
+            let at = queue.pop(&packets).unwrap();
+            bytes[packets[at].flow as usize] += packets[at].len;
+            // At any time, no two backlogged flows are further apart than a quantum and a packet each.
+            let (least, most) = (bytes[1..].iter().min().unwrap(), bytes[1..].iter().max().unwrap());
+            assert!(most - least <= 2 * (1500 + 1500), "{bytes:?}");
+        }
+        assert!(bytes[3] > 80_000, "{bytes:?}");
+    }
+
+    #[test]
+    fn a_full_drr_queue_drops_the_longest_flows_oldest() {
+        let (mut packets, mut queue) = (Slab::default(), PacketQueue::new(Discipline::Drr, 1500));
+        let hog: Vec<u32> = (0..10).map(|_| packet(&mut packets, 1, 1000)).collect();
+        for at in &hog {
+            queue.push(*at, 10_000, &mut packets, |_, _| unreachable!());
+        }
+        let mouse = packet(&mut packets, 2, 100);
+        let mut dropped = Vec::new();
+        queue.push(mouse, 10_000, &mut packets, |at, _| dropped.push(at));
+        assert_eq!(dropped, [hog[0]]);
+        assert_eq!(queue.bytes(), 9100);
+        assert_eq!(served(&mut queue, &packets)[..3], [hog[1], hog[2], mouse]);
+    }
+
+    #[test]
+    fn fifo_keeps_order_and_drops_what_arrives() {
+        let (mut packets, mut queue) = (Slab::default(), PacketQueue::new(Discipline::Fifo, 1500));
+        let all: Vec<u32> = (0..4).map(|flow| packet(&mut packets, flow, 1000)).collect();
+        let mut dropped = Vec::new();
+        for at in &all {
+            queue.push(*at, 3000, &mut packets, |at, _| dropped.push(at));
+        }
+        assert_eq!(dropped, [all[3]]);
+        assert_eq!(served(&mut queue, &packets), all[..3]);
+    }
+
+    #[test]
+    fn a_change_of_discipline_loses_nothing() {
+        let (mut packets, mut queue) = (Slab::default(), PacketQueue::new(Discipline::Fifo, 1500));
+        let all: Vec<u32> = (0..100).map(|i| packet(&mut packets, i % 7, 100 + i)).collect();
+        for at in &all {
+            queue.push(*at, u64::MAX, &mut packets, |_, _| unreachable!());
+        }
+        let bytes = queue.bytes();
+        queue.set_discipline(Discipline::Drr, &mut packets);
+        assert_eq!((queue.packets(), queue.bytes()), (100, bytes));
+        queue.set_discipline(Discipline::Fifo, &mut packets);
+        let mut left = served(&mut queue, &packets);
+        left.sort_unstable();
+        assert_eq!(left, all);
+        assert_eq!((queue.packets(), queue.bytes()), (0, 0));
+    }
+
+    proptest! {
+        /// Every packet comes out exactly once, sent or dropped; within a flow in order; the bound holds always.
+        #[test]
+        fn nothing_is_lost_and_the_bound_holds(
+            fifo: bool,
+            limit in 1000u64..8000,
+            steps in prop::collection::vec(prop::option::weighted(0.6, (0u32..6, 20u32..1500)), 1..400),
+        ) {
+            let discipline = if fifo { Discipline::Fifo } else { Discipline::Drr };
+            let (mut packets, mut queue) = (Slab::default(), PacketQueue::new(discipline, 1500));
+            let (mut pushed, mut gone) = (Vec::new(), Vec::new());
+            let mut sent = Vec::new();
+            for step in steps {
+                if let Some((flow, len)) = step {
+                    let at = packet(&mut packets, flow, len);
+                    pushed.push(at);
+                    queue.push(at, limit, &mut packets, |at, _| gone.push(at));
+                } else if let Some(at) = queue.pop(&packets) {
+                    sent.push(at);
+                }
+                prop_assert!(queue.bytes() <= limit);
+            }
+            sent.extend(served(&mut queue, &packets));
+            for flow in 0..6 {
+                let order: Vec<_> = sent.iter().filter(|at| packets[**at].flow == flow).collect();
+                prop_assert!(order.is_sorted());
+            }
+            gone.extend(sent);
+            gone.sort_unstable();
+            prop_assert_eq!(gone, pushed);
+            prop_assert_eq!((queue.bytes(), queue.packets()), (0, 0));
+        }
     }
 }

@@ -24,7 +24,7 @@ impl Hasher for Mix {
     }
 
     fn write_u32(&mut self, value: u32) {
-        let product = u128::from(self.0 ^ u64::from(value)) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835_u128;
+        let product = u128::from(self.0 ^ u64::from(value)) * 0x9e37_79b9_7f4a_7c15_u128;
         self.0 = (product >> 64) as u64 ^ product as u64;
     }
 
@@ -116,6 +116,10 @@ impl Stations {
 
     pub(super) fn len(&self) -> usize {
         self.nodes.len()
+    }
+
+    pub(super) fn name(&self, station: StationId) -> &str {
+        &self.nodes[station.index()].name
     }
 
     pub(super) fn endpoint(&self, station: StationId) -> EndpointId {
@@ -218,4 +222,112 @@ impl Stations {
 /// [`AirError::Unknown`] unless `index < count`.
 pub(super) fn known(what: &'static str, index: usize, count: usize) -> Result<(), AirError> {
     if index < count { Ok(()) } else { Err(AirError::Unknown { what, index, count }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{AddressMatch, Attachment, EndpointSpec, LinkProperties, LinkSpec, StationSpec};
+
+    fn station(name: &str, match_: (u32, u32), parent: Option<(u32, u32)>) -> StationSpec {
+        StationSpec {
+            name: name.to_owned(),
+            endpoint: EndpointId(0),
+            addresses: vec![AddressMatch { mask: match_.0, value: match_.1 }],
+            attachment: parent.map(|(parent, up)| Attachment {
+                parent: StationId(parent),
+                up: LinkId(up),
+                down: LinkId(up + 1),
+            }),
+        }
+    }
+
+    /// A root; two stations below it; a user below each; and a root of its own.
+    fn spec() -> AirSpec {
+        AirSpec {
+            seed: 0,
+            endpoints: vec![EndpointSpec { name: "e".to_owned() }],
+            stations: vec![
+                station("mbs", (u32::MAX, 1), None),
+                station("bs1", (0xff00, 0x0100), Some((0, 0))),
+                station("bs2", (0xff00, 0x0200), Some((0, 2))),
+                station("user1", (u32::MAX, 0x0107), Some((1, 4))),
+                station("user2", (u32::MAX, 0x0207), Some((2, 6))),
+                station("island", (u32::MAX, 9), None),
+            ],
+            links: (0..8)
+                .map(|i| LinkSpec { name: format!("l{i}"), properties: LinkProperties::default() })
+                .collect(),
+        }
+    }
+
+    fn path(stations: &Stations, from: u32, to: u32) -> Vec<u32> {
+        let (mut at, to) = (StationId(from), StationId(to));
+        let mut links = Vec::new();
+        while let Step::Link { link, station, way } = stations.step(at, to) {
+            links.push(link.0);
+            at = if way == Way::Up { stations.parent(station) } else { station };
+        }
+        links
+    }
+
+    #[test]
+    fn paths_go_up_to_the_common_ancestor_and_down() {
+        let stations = Stations::new(&spec()).unwrap();
+        assert_eq!(path(&stations, 3, 1), [4]);
+        assert_eq!(path(&stations, 1, 3), [5]);
+        assert_eq!(path(&stations, 3, 0), [4, 0]);
+        assert_eq!(path(&stations, 3, 4), [4, 0, 3, 7]);
+        assert_eq!(path(&stations, 0, 4), [3, 7]);
+        assert_eq!(path(&stations, 1, 2), [0, 3]);
+        assert_eq!(stations.step(StationId(0), StationId(5)), Step::NoPath);
+        assert!(!stations.joined(StationId(3), StationId(5)));
+    }
+
+    #[test]
+    fn the_longest_mask_wins() {
+        let stations = Stations::new(&spec()).unwrap();
+        assert_eq!(stations.find(0x0107), Some(StationId(3)));
+        assert_eq!(stations.find(0x0108), Some(StationId(1)));
+        assert_eq!(stations.find(0x0300), None);
+    }
+
+    #[test]
+    fn attaching_moves_the_whole_subtree_and_refuses_loops() {
+        let mut stations = Stations::new(&spec()).unwrap();
+        stations.attach(StationId(4), StationId(1)).unwrap();
+        assert_eq!(path(&stations, 3, 4), [4, 7]);
+        stations.attach(StationId(1), StationId(5)).unwrap();
+        assert_eq!(path(&stations, 4, 5), [6, 0]);
+        assert!(!stations.joined(StationId(4), StationId(0)));
+        let loops = stations.attach(StationId(1), StationId(3));
+        assert!(matches!(loops, Err(AirError::Cycle { .. })), "{loops:?}");
+        assert!(matches!(stations.attach(StationId(1), StationId(1)), Err(AirError::Cycle { .. })));
+        assert!(matches!(stations.attach(StationId(0), StationId(3)), Err(AirError::Root { .. })));
+        assert!(matches!(stations.attach(StationId(1), StationId(77)), Err(AirError::Unknown { .. })));
+        assert_eq!(path(&stations, 4, 5), [6, 0]);
+    }
+
+    #[test]
+    fn inconsistent_specifications_are_refused() {
+        let broken = |change: &dyn Fn(&mut AirSpec)| {
+            let mut spec = spec();
+            change(&mut spec);
+            Stations::new(&spec).unwrap_err().to_string()
+        };
+        let twice = broken(&|s| s.stations[4].addresses = s.stations[3].addresses.clone());
+        assert_eq!(twice, "station address `0.0.1.7/255.255.255.255` is given twice");
+        let outside = broken(&|s| s.stations[1].addresses[0].value = 0x0101);
+        assert!(outside.contains("bits outside its mask"), "{outside}");
+        let lost = broken(&|s| s.stations[1].endpoint = EndpointId(3));
+        assert_eq!(lost, "endpoint 3 does not exist; there are 1");
+        let link = broken(&|s| s.links.truncate(7));
+        assert_eq!(link, "link 7 does not exist; there are 7");
+        let cycle = broken(&|s| {
+            if let Some(a) = &mut s.stations[1].attachment {
+                a.parent = StationId(3);
+            }
+        });
+        assert!(cycle.contains("cannot be attached below"), "{cycle}");
+    }
 }
