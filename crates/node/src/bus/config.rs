@@ -1,6 +1,7 @@
 //! What a bus is started with.
 
-use dtwn_proto::bus::{Class, NodeName};
+use super::error::BusError;
+use dtwn_proto::bus::{Class, NodeName, UNIT_BYTES};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ impl<F: Fn() -> u64 + Send + Sync + 'static> Clock for F {
 pub struct BusConfig {
     /// Name of this node.
     pub me: NodeName,
-    /// Incarnation of this node. It must grow with every restart: a peer refuses one lower than it has met.
+    /// Incarnation of this node, below 2^48. It must grow with every restart: a peer refuses one lower than it has met.
     pub boot: u64,
     /// Key that signs everything this node sends.
     pub signing_key: SigningKey,
@@ -102,6 +103,27 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Refuses limits under which some message could never pass.
+    pub(super) fn check(&self) -> Result<(), BusError> {
+        for class in Class::ALL {
+            let limits = self.of(class);
+            let least = [
+                ("message_bytes", limits.message_bytes, 1),
+                ("queue_bytes", limits.queue_bytes, limits.message_bytes),
+                ("inbox_bytes", limits.inbox_bytes, limits.message_bytes),
+                ("window_bytes", limits.window_bytes, 2 * UNIT_BYTES),
+            ];
+            for (what, value, at_least) in least {
+                if !(at_least..=u32::MAX as usize / 2).contains(&value) {
+                    return Err(BusError::Limits(format!(
+                        "{class} {what} is {value}, it must be {at_least} to 2^31"
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The limits of one class.
     pub fn of(&self, class: Class) -> &ClassLimits {
         match class {

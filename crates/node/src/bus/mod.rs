@@ -35,11 +35,19 @@
 //! longest envelope, knows how much has left, and can end the connection from outside.
 
 mod config;
+mod conn;
+mod dial;
 mod error;
+mod guard;
+mod inbox;
+mod lane;
+mod link;
 mod message;
 mod outbox;
 mod queue;
+mod seal;
 mod stats;
+mod strangers;
 
 pub use config::{BusConfig, ClassLimits, Clock, Limits, PeerConfig, Timing};
 pub use dtwn_proto::bus::{Class, NodeName};
@@ -47,11 +55,26 @@ pub use error::BusError;
 pub use message::{Delivery, Incoming, Key, Message, Receiver, Reservation, Ticket};
 pub use stats::{BusStats, ClassStats, PeerStats, Rejected};
 
+use conn::Event;
+use dial::{Dialler, Identity};
+use ed25519_dalek::VerifyingKey;
+use inbox::Inbox;
+use lane::{Lane, LaneParts, LinkState};
+use message::Held;
 use queue::LaneShared;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::mpsc;
+use strangers::{Acceptor, Directory, Strangers};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+
+/// Events that may wait for a lane; readers of its connections wait when there are more, and TCP with them.
+const EVENTS_MAX: usize = 16;
+
+/// Low bits of the incarnation on the wire: how often the peer has been added. The others are [`BusConfig::boot`].
+const GENERATION_BITS: u32 = 16;
 
 /// A node's end of the bus. Clones are the same bus; it stops when the last one is dropped.
 #[derive(Clone)]
@@ -60,20 +83,74 @@ pub struct Bus {
 }
 
 struct Inner {
-    me: NodeName,
+    me: Identity,
+    boot: u64,
     limits: Limits,
+    timing: Timing,
+    seed: u64,
     clock: Arc<dyn Clock>,
     local_addr: Option<SocketAddr>,
+    registry: Arc<Registry>,
+    strangers: Arc<Strangers>,
+    sink: mpsc::UnboundedSender<Held>,
+    /// Room for received messages, by class.
+    room: [Arc<Semaphore>; 2],
+    acceptor: Option<JoinHandle<()>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(acceptor) = &self.acceptor {
+            acceptor.abort();
+        }
+        self.registry.peers().clear();
+    }
+}
+
+/// The peers, shared with the accepting side.
+#[derive(Default)]
+struct Registry {
     peers: Mutex<BTreeMap<NodeName, Peer>>,
+    /// How often each name has been added: what this node sends a peer that it adds again must not look like a repetition.
+    generations: Mutex<BTreeMap<NodeName, u16>>,
+}
+
+impl Registry {
+    fn peers(&self) -> MutexGuard<'_, BTreeMap<NodeName, Peer>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_generation(&self, peer: &NodeName) -> u16 {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = generations.entry(peer.clone()).or_default();
+        *generation = generation.saturating_add(1);
+        *generation
+    }
+}
+
+impl Directory for Registry {
+    fn look_up(&self, peer: &NodeName, class: Class) -> Option<(VerifyingKey, mpsc::Sender<Event>)> {
+        let peers = self.peers();
+        let peer = peers.get(peer)?;
+        Some((peer.key, peer.lanes[class.index()].events.clone()))
+    }
 }
 
 struct Peer {
-    lanes: [Arc<LaneShared>; 2],
+    key: VerifyingKey,
+    lanes: [LaneHandle; 2],
 }
 
-impl Drop for Peer {
+struct LaneHandle {
+    shared: Arc<LaneShared>,
+    events: mpsc::Sender<Event>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for LaneHandle {
     fn drop(&mut self) {
-        self.lanes.iter().for_each(|lane| lane.close());
+        self.task.abort();
+        self.shared.close();
     }
 }
 
@@ -84,13 +161,41 @@ impl Bus {
     /// The address to listen on cannot be bound, a peer is named twice or could never be connected, or the limits
     /// contradict each other.
     pub async fn start(config: BusConfig) -> Result<(Self, Receiver), BusError> {
-        let (_sink, source) = mpsc::unbounded_channel();
+        config.limits.check()?;
+        if config.boot >= 1 << (u64::BITS - GENERATION_BITS) {
+            return Err(BusError::Limits(format!("boot is {}, it must be below 2^48", config.boot)));
+        }
+        let (sink, source) = mpsc::unbounded_channel();
+        let registry = Arc::new(Registry::default());
+        let strangers = Strangers::new(config.limits.strangers);
+        let mut local_addr = None;
+        let mut acceptor = None;
+        if let Some(address) = config.listen {
+            let refused = |source| BusError::Listen { address, source };
+            let listener = TcpListener::bind(address).await.map_err(refused)?;
+            local_addr = Some(listener.local_addr().map_err(refused)?);
+            let accepting = Acceptor {
+                me: config.me.clone(),
+                listener,
+                strangers: Arc::clone(&strangers),
+                handshake: config.timing.handshake,
+                directory: Arc::clone(&registry),
+            };
+            acceptor = Some(tokio::spawn(accepting.run()));
+        }
         let inner = Inner {
-            me: config.me,
+            me: Identity { name: config.me, boot: config.boot, key: Arc::new(config.signing_key) },
+            boot: config.boot,
+            room: Class::ALL.map(|class| Arc::new(Semaphore::new(config.limits.of(class).inbox_bytes))),
             limits: config.limits,
+            timing: config.timing,
+            seed: config.seed,
             clock: config.clock,
-            local_addr: None,
-            peers: Mutex::default(),
+            local_addr,
+            registry,
+            strangers,
+            sink,
+            acceptor,
         };
         let bus = Self { inner: Arc::new(inner) };
         for peer in config.peers {
@@ -127,47 +232,92 @@ impl Bus {
         Ok(Reservation { lane, room, bytes, clock: Arc::clone(&self.inner.clock) })
     }
 
-    /// Adds a neighbour, as when an association changes.
+    /// Adds a neighbour, as when an association changes. Must be called on the bus's runtime.
     ///
     /// # Errors
     /// [`BusError::DuplicatePeer`], [`BusError::Unreachable`].
     pub fn add_peer(&self, peer: PeerConfig) -> Result<(), BusError> {
-        let mut peers = self.peers();
-        if peers.contains_key(&peer.name) || peer.name == self.inner.me {
+        if peer.dial.is_empty() && self.inner.local_addr.is_none() {
+            return Err(BusError::Unreachable(peer.name));
+        }
+        let mut peers = self.inner.registry.peers();
+        if peers.contains_key(&peer.name) || peer.name == self.inner.me.name {
             return Err(BusError::DuplicatePeer(peer.name));
         }
-        let lanes = Class::ALL
-            .map(|class| Arc::new(LaneShared::new(peer.name.clone(), class, self.inner.limits.of(class))));
-        peers.insert(peer.name, Peer { lanes });
+        let generation = self.inner.registry.next_generation(&peer.name);
+        let boot = self.inner.boot << GENERATION_BITS | u64::from(generation);
+        let me = Identity { boot, ..self.inner.me.clone() };
+        let (link, _) = watch::channel(LinkState::default());
+        let lanes = Class::ALL.map(|class| self.start_lane(&peer, class, &me, link.clone()));
+        peers.insert(peer.name, Peer { key: peer.key, lanes });
         Ok(())
     }
 
-    /// Removes a neighbour: its connections end, and what is queued for it is abandoned.
+    fn start_lane(
+        &self,
+        peer: &PeerConfig,
+        class: Class,
+        me: &Identity,
+        link: watch::Sender<LinkState>,
+    ) -> LaneHandle {
+        let inner = &self.inner;
+        let limits = inner.limits.of(class);
+        let shared = Arc::new(LaneShared::new(peer.name.clone(), class, limits));
+        let (events, incoming_events) = mpsc::channel(EVENTS_MAX);
+        // Each lane its own jitter, or all would dial in step.
+        let salt = blake3::hash(format!("{} {class}", peer.name).as_bytes());
+        let salt = salt.as_bytes()[..8].iter().fold(0, |salt, &byte| salt << 8 | u64::from(byte));
+        let dialler = Dialler::new(
+            me.clone(),
+            peer.name.clone(),
+            peer.key,
+            class,
+            peer.dial.clone(),
+            inner.timing.clone(),
+            inner.seed ^ salt,
+        );
+        let lane = Lane::new(LaneParts {
+            shared: Arc::clone(&shared),
+            inbox: Inbox::new(peer.name.clone(), class, limits),
+            dialler,
+            me: me.clone(),
+            peer_key: peer.key,
+            timing: inner.timing.clone(),
+            clock: Arc::clone(&inner.clock),
+            events: (events.clone(), incoming_events),
+            sink: inner.sink.clone(),
+            room: Arc::clone(&inner.room[class.index()]),
+            link,
+        });
+        LaneHandle { shared, events, task: tokio::spawn(lane.run()) }
+    }
+
+    /// Removes a neighbour: its connections end, and what is queued for it is abandoned. Added again, it starts anew.
     ///
     /// # Errors
     /// [`BusError::UnknownPeer`].
     pub fn remove_peer(&self, peer: &NodeName) -> Result<(), BusError> {
-        let removed = self.peers().remove(peer);
+        let removed = self.inner.registry.peers().remove(peer);
         removed.map(drop).ok_or_else(|| BusError::UnknownPeer(peer.clone()))
     }
 
     /// Everything counted so far.
     pub fn stats(&self) -> BusStats {
-        let peers = self.peers();
-        let of = |peer: &Peer| PeerStats { control: peer.lanes[0].stats(), bulk: peer.lanes[1].stats() };
+        let peers = self.inner.registry.peers();
+        let of = |peer: &Peer| PeerStats {
+            control: peer.lanes[0].shared.stats(),
+            bulk: peer.lanes[1].shared.stats(),
+        };
         BusStats {
             peers: peers.iter().map(|(name, peer)| (name.clone(), of(peer))).collect(),
-            ..BusStats::default()
+            strangers: self.inner.strangers.rejected.read(),
+            strangers_open: self.inner.strangers.open() as u64,
         }
     }
 
     fn lane(&self, peer: &NodeName, class: Class) -> Result<Arc<LaneShared>, BusError> {
-        let peers = self.peers();
-        let found = peers.get(peer).map(|peer| Arc::clone(&peer.lanes[class.index()]));
+        let peers = self.inner.registry.peers();
+        let found = peers.get(peer).map(|peer| Arc::clone(&peer.lanes[class.index()].shared));
         found.ok_or_else(|| BusError::UnknownPeer(peer.clone()))
-    }
-
-    fn peers(&self) -> MutexGuard<'_, BTreeMap<NodeName, Peer>> {
-        self.inner.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -277,11 +277,6 @@ impl Outbox {
         self.flying.front().map(|&(_, _, when)| when)
     }
 
-    /// Whether anything is queued, sent or not.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// Drops what waits too long already, to make room.
     pub(crate) fn expire(&mut self, now: Instant) {
         let mut index = self.cursor.0;

@@ -2,7 +2,7 @@
 
 use super::config::ClassLimits;
 use super::error::BusError;
-use super::message::{Delivery, Message, Ticket};
+use super::message::{Message, Ticket};
 use super::outbox::{Entry, OVERHEAD_BYTES, Outbox};
 use super::stats::{ClassStats, RejectCounters};
 use dtwn_proto::bus::{Class, NodeName};
@@ -20,7 +20,7 @@ pub(crate) struct LaneShared {
     outbox: Mutex<Outbox>,
     room: Arc<Semaphore>,
     /// Tells the lane's task that the outbox has something new.
-    pub(crate) wake: Notify,
+    pub(crate) wake: Arc<Notify>,
     pub(crate) connected: AtomicBool,
     pub(crate) connects: AtomicU64,
     pub(crate) received: AtomicU64,
@@ -36,7 +36,7 @@ impl LaneShared {
             limits: limits.clone(),
             outbox: Mutex::new(Outbox::new(limits)),
             room: Arc::new(Semaphore::new(limits.queue_bytes)),
-            wake: Notify::new(),
+            wake: Arc::new(Notify::new()),
             connected: AtomicBool::new(false),
             connects: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -161,7 +161,7 @@ impl LaneShared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bus::message::Key;
+    use crate::bus::message::{Delivery, Key};
 
     fn lane(queue_bytes: usize) -> LaneShared {
         let limits = ClassLimits { message_bytes: 1000, queue_bytes, window_bytes: 1000, inbox_bytes: 1000 };
@@ -190,13 +190,14 @@ mod tests {
         let second = lane.push(message(300).superseding(Key(1)), None, 0).unwrap();
         assert_eq!(first.await, Delivery::Superseded);
         assert_eq!(lane.stats().queue_bytes, 364);
-        // Too large to inherit: the older message stays.
-        assert!(matches!(
-            lane.push(message(600).superseding(Key(1)), None, 0),
-            Ok(_) | Err(BusError::Full { .. })
-        ));
+        // When even that is too little, the older message stays.
+        lane.push(message(10), None, 0).unwrap();
+        let refused = lane.push(message(410).superseding(Key(1)), None, 0);
+        assert!(matches!(refused, Err(BusError::Full { .. })));
+        assert_eq!(lane.stats().queue_bytes, 364 + 74);
+        let sizes: Vec<_> = lane.outbox().pack(Instant::now()).iter().map(|unit| unit.data.len()).collect();
+        assert_eq!(sizes, [300, 10]);
         drop(second);
-        assert!(!lane.outbox().is_empty());
     }
 
     #[test]
