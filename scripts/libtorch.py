@@ -16,6 +16,7 @@ import os
 import pathlib
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -137,12 +138,14 @@ def run_pip(arguments):
     )
     if done.returncode != 0:
         command = " ".join(["python3", *map(str, arguments)])
-        raise SetupError(f"pip failed (exit {done.returncode}): {command}\n{done.stderr.strip()}")
+        # Warnings are about its own retries; what matters is how it ended.
+        complaint = "\n".join(line for line in done.stderr.splitlines() if not line.startswith("WARNING"))
+        raise SetupError(f"pip failed (exit {done.returncode}): {command}\n{complaint}")
     return done.stdout
 
 
 def fetch_pip(wheel, downloads):
-    """The pinned pip itself: what distributions ship is too old to report addresses without downloading."""
+    """The pinned pip itself, since parts of it are used that differ between versions."""
     path = downloads / wheel.filename
     if not (path.exists() and sha256_of(path) == wheel.sha256):
         requirement = downloads / "pip.txt"
@@ -152,27 +155,30 @@ def fetch_pip(wheel, downloads):
     return path
 
 
-def addresses(pip, wheels):
-    """Where the user's package index keeps each wheel: {filename: URL}."""
-    options = ["--dry-run", "--ignore-installed", "--no-deps", "--only-binary=:all:", "--quiet", "--report=-"]
-    version, abi = PYTHON_TAG
-    options += [f"--python-version={version}", "--implementation=cp", f"--abi={abi}"]
-    options += [f"--platform={tag}" for wheel in wheels for tag in wheel.platforms]
-    report = json.loads(run_pip([f"{pip}/pip", "install", *options, *(wheel.requirement for wheel in wheels)]))
-    urls = [item["download_info"]["url"] for item in report["install"]]
-    return {urllib.parse.unquote(urllib.parse.urlsplit(url).path).rpartition("/")[2]: url for url in urls}
+@contextlib.contextmanager
+def package_index(pip, wheels):
+    """pip's own HTTP session, and the addresses of the wheels that suit: (session, {filename: URL}).
 
-
-def pip_session(pip):
-    """pip's own HTTP session: certificates, proxies, credentials and time-outs as the user has set them for pip."""
+    Indexes, certificates, proxies, credentials and time-outs are as the user has set them for pip. pip's commands would
+    do but for two things: they fetch whole wheels from an index that serves no metadata apart, and none continues a
+    download that was killed. The modules below are internal to pip; the exact pip is pinned.
+    """
     sys.path.insert(0, str(pip))
     os.environ.update(pip_environment())
-    from pip._internal.commands import create_command  # an internal interface; the exact pip is pinned
+    from pip._internal.cli.cmdoptions import make_target_python
+    from pip._internal.commands import create_command
 
-    command = create_command("download")
+    version, abi = PYTHON_TAG
     # Without pip's cache, which would keep a second copy of half a gigabyte.
-    options, _ = command.parse_args(["--no-cache-dir", "nothing"])
-    return command, options
+    arguments = ["--no-cache-dir", f"--python-version={version}", "--implementation=cp", f"--abi={abi}"]
+    arguments += [f"--platform={tag}" for wheel in wheels for tag in wheel.platforms]
+    command = create_command("download")
+    options, _ = command.parse_args(arguments)
+    with command.main_context():
+        session = command.get_default_session(options)
+        finder = command._build_package_finder(options, session, make_target_python(options))
+        offered = [candidate.link for wheel in wheels for candidate in finder.find_all_candidates(wheel.name)]
+        yield session, {link.filename: link.url_without_fragment for link in offered}
 
 
 class Progress:
@@ -279,15 +285,15 @@ def compile_or_fail(arguments, what):
 
 def replace_libtorch_so(lib):
     """The wheel's libtorch.so wants the CUDA half; an empty one that wants only the CPU half stands in."""
-    compiler = os.environ.get("CXX", "c++")
+    compiler = shlex.split(os.environ.get("CXX", "c++"))
     link = ["-Wl,--no-as-needed", f"-L{lib}", "-Wl,-rpath,$ORIGIN"]
-    shared = [compiler, "-shared", "-o", str(lib / "libtorch.so"), "-x", "c++", "/dev/null"]
+    shared = [*compiler, "-shared", "-o", str(lib / "libtorch.so"), "-x", "c++", "/dev/null"]
     compile_or_fail([*shared, *link, "-Wl,-soname,libtorch.so", "-ltorch_cpu", "-lc10"], "linking libtorch.so")
     probe = lib / "probe"
     source = lib / "probe.cpp"
     source.write_text("int main() { return 0; }\n")
     link[-1] = f"-Wl,-rpath,{lib}"
-    compile_or_fail([compiler, "-o", str(probe), str(source), *link, "-ltorch"], "linking a program with libtorch")
+    compile_or_fail([*compiler, "-o", str(probe), str(source), *link, "-ltorch"], "linking a program with libtorch")
     compile_or_fail([str(probe)], "loading libtorch")
     probe.unlink()
     source.unlink()
@@ -336,12 +342,9 @@ def ensure(cache):
         downloads.mkdir(exist_ok=True)
         say(f"installing libtorch {version} into {install} (540 MB to download, 490 MB on disk)")
         pip = fetch_pip(pip_wheel, downloads)
-        urls = addresses(pip, wheels)
-        if missing := [wheel.filename for wheel in wheels if wheel.filename not in urls]:
-            raise SetupError(f"the package index offers no {', '.join(missing)}; it offers {', '.join(urls)}")
-        command, options = pip_session(pip)
-        with command.main_context():
-            session = command.get_default_session(options)
+        with package_index(pip, wheels) as (session, urls):
+            if missing := [wheel.filename for wheel in wheels if wheel.filename not in urls]:
+                raise SetupError(f"pip finds no {', '.join(missing)} in the package index in use (see: pip config list)")
             paths = [fetch(session, wheel, urls[wheel.filename], downloads) for wheel in wheels]
         build(wheels, paths, version, install)
         shutil.rmtree(downloads)
