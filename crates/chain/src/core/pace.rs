@@ -1,0 +1,168 @@
+//! Time: view timeouts adapted to measured round trips, the slot floor, repetition until progress.
+
+use std::collections::BTreeMap;
+
+use super::{Core, Event, Target};
+use crate::message::{Message, ProposalMessage};
+use crate::types::{Micros, ReplicaId, View};
+use crate::vote::{Statement, Vote};
+
+/// Smoothed round trip and its variation, as RFC 6298 computes them.
+#[derive(Debug, Clone, Copy)]
+struct RoundTrip {
+    smoothed_us: Micros,
+    variation_us: Micros,
+}
+
+impl RoundTrip {
+    /// What a round trip takes at most, short of outliers.
+    fn bound_us(self) -> Micros {
+        self.smoothed_us + 4 * self.variation_us
+    }
+}
+
+/// Timers and what they are derived from.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    round_trips: BTreeMap<ReplicaId, RoundTrip>,
+    /// When the current view is nullified.
+    pub(super) timeout_at: Option<Micros>,
+    /// When to repeat what may have been lost.
+    pub(super) retry_at: Micros,
+    /// Repetitions in the current view.
+    retries: u32,
+    /// Start of the current view's slot: its leader proposes no earlier.
+    pub(super) slot_at: Micros,
+    /// When the leader's next attempt to propose is due.
+    pub(super) propose_at: Option<Micros>,
+    /// Views nullified in a row.
+    pub(super) strikes: u32,
+}
+
+impl Pace {
+    pub(super) fn measure(&mut self, peer: ReplicaId, rtt_us: Micros) {
+        // An hour bounds what a confused driver could do to the arithmetic.
+        let rtt_us = rtt_us.min(3_600_000_000);
+        let fresh = RoundTrip { smoothed_us: rtt_us, variation_us: rtt_us / 2 };
+        self.round_trips
+            .entry(peer)
+            .and_modify(|held| {
+                held.variation_us = (3 * held.variation_us + held.smoothed_us.abs_diff(rtt_us)) / 4;
+                held.smoothed_us = (7 * held.smoothed_us + rtt_us) / 8;
+            })
+            .or_insert(fresh);
+    }
+}
+
+impl Core {
+    /// The round trip within which a quorum can be heard, 0 before measurements.
+    fn quorum_round_trip_us(&self) -> Micros {
+        let others = self.set().members.iter().filter(|member| Some(**member) != self.id());
+        let mut bounds: Vec<Micros> =
+            others.filter_map(|peer| self.pace.round_trips.get(peer)).map(|rtt| rtt.bound_us()).collect();
+        bounds.sort_unstable();
+        bounds.get(self.set().quorum().saturating_sub(2)).copied().unwrap_or(0)
+    }
+
+    /// How long a view may take after its slot starts: four round trips of a quorum or of the leader, whichever is
+    /// slower (a leader no more than four times as slow as the quorum), half as much again for each view
+    /// nullified in a row.
+    fn timeout_us(&self, view: View) -> Micros {
+        let quorum = self.quorum_round_trip_us();
+        let leader = self.pace.round_trips.get(&self.set().leader(view)).map_or(0, |rtt| rtt.bound_us());
+        let base = (4 * quorum.max(leader.min(4 * quorum))).max(self.config.timeout_min_us);
+        let grown = (0..self.pace.strikes.min(30)).fold(base, |timeout, _| timeout.saturating_add(timeout / 2));
+        grown.min(self.config.timeout_max_us.max(self.config.timeout_min_us)) + self.config.idle_us
+    }
+
+    fn retry_us(&self) -> Micros {
+        let base = (2 * self.quorum_round_trip_us()).clamp(self.config.retry_min_us, 1_000_000.max(self.config.retry_min_us));
+        base << self.pace.retries.min(2)
+    }
+
+    /// Interval at which own transactions are passed on again.
+    pub(super) fn resend_us(&self) -> Micros {
+        4 * self.retry_us()
+    }
+
+    /// Goes to a later view.
+    pub(super) fn enter(&mut self, view: View) {
+        self.current = view;
+        self.pace.slot_at = if self.pace.slot_at == 0 { self.now } else { self.now.max(self.pace.slot_at + self.config.slot_us) };
+        self.pace.retries = 0;
+        self.pace.retry_at = self.now + self.retry_us();
+        self.pace.timeout_at = Some(self.pace.slot_at + self.timeout_us(view));
+        self.pace.propose_at = (Some(self.set().leader(view)) == self.id()).then_some(self.pace.slot_at);
+        let epoch = self.state.epoch;
+        self.notify(Event::Entered { epoch, view });
+        // A view may have been given up by others, or the leader, before this replica came to it.
+        let nullifies = self.views.get(&view).map(|state| &state.nullifies);
+        let leader = self.set().leader(view);
+        if nullifies.is_some_and(|votes| votes.len() > self.set().faults() || votes.contains_key(&leader)) {
+            self.pace.timeout_at = Some(self.now);
+        }
+        self.dirty = true;
+    }
+
+    pub(super) fn tick(&mut self) {
+        if self.pace.timeout_at.is_some_and(|at| at <= self.now) {
+            self.nullify_current();
+        }
+        if self.pace.propose_at.is_some_and(|at| at <= self.now) {
+            self.pace.propose_at = None;
+            self.dirty = true;
+        }
+        if self.gossip_at.is_some_and(|at| at <= self.now) {
+            self.gossip();
+        }
+        if self.pace.retry_at <= self.now {
+            self.repeat();
+            self.pace.retries += 1;
+            self.pace.retry_at = self.now + self.retry_us();
+            self.dirty = true;
+        }
+    }
+
+    /// Says again, until there is progress, what the others need to get this far: the certificates that led here,
+    /// this replica's votes that no certificate has absorbed, and what this replica itself lacks.
+    fn repeat(&mut self) {
+        if let Some(top) = self.top.clone() {
+            self.send(Target::All, Message::Certificate(top));
+        }
+        if let Some(state) = self.views.get(&(self.current - 1)) {
+            let entry = state.finalization.as_ref().or(state.notarization.as_ref());
+            let certificates: Vec<_> = entry.into_iter().chain(state.nullification.as_ref()).cloned().collect();
+            certificates.into_iter().for_each(|held| self.send(Target::All, Message::Certificate(held)));
+        }
+        self.repeat_votes();
+        self.repeat_requests();
+    }
+
+    fn repeat_votes(&mut self) {
+        let Some(id) = self.id() else { return };
+        let counted = |votes: &super::views::Ballots| votes.get(&id).copied();
+        // Only counted votes: those still on their way to the disk are not yet this replica's to repeat.
+        let mut votes: Vec<Vote> = Vec::new();
+        if let Some(state) = self.views.get(&self.current) {
+            votes.extend(counted(&state.notarizes));
+            votes.extend(counted(&state.nullifies));
+        }
+        let unfinished = self.views.range(..self.current).rev();
+        votes.extend(unfinished.filter_map(|(_, state)| counted(&state.finalizes)).take(3));
+        for vote in votes {
+            let message = self.as_proposal(&vote).unwrap_or(Message::Vote(vote));
+            self.send(Target::All, message);
+        }
+    }
+
+    /// The full proposal when the vote is this leader's own for the current view.
+    fn as_proposal(&self, vote: &Vote) -> Option<Message> {
+        let Statement::Notarize(proposal) = vote.statement else { return None };
+        if self.set().leader(proposal.view) != vote.signer {
+            return None;
+        }
+        let block = self.tree.get(&proposal.block)?.block.clone();
+        let justification = self.justify(proposal.parent_view, proposal.view);
+        Some(Message::Proposal(ProposalMessage { proposal, block, signature: vote.signature, justification }))
+    }
+}
