@@ -6,7 +6,8 @@
 //! be written in percent (`0.05` or `"5%"`).
 //!
 //! Prefixes are those of SI, and `Ki`, `Mi`, `Gi` for bytes; rates and sizes may be written as `tc` has them
-//! (`"10mbit"`). Every quantity prints as a string that reads back to the same bits.
+//! (`"10mbit"`). Every quantity prints as a string that reads back to the same bits, or, given a precision (`{:.1}`),
+//! rounded in the largest unit that is not above it.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -53,6 +54,12 @@ trait Quantity: Sized {
 
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = self.to_base();
+        if let Some(precision) = f.precision() {
+            let fits = |(_, factor): &&(&str, f64)| value.abs() >= *factor;
+            let unit = Self::UNITS.iter().filter(fits).max_by(|a, b| a.1.total_cmp(&b.1));
+            let (name, factor) = unit.unwrap_or(&Self::UNITS[0]);
+            return write!(f, "{:.precision$} {name}", value / factor);
+        }
         // The largest unit in which the number is short and reads back to the same bits.
         let best = Self::UNITS
             .iter()
@@ -503,6 +510,8 @@ mod tests {
         assert_eq!(Bytes::new(1_500).to_string(), "1.5 kB");
         assert_eq!(Interval::default().to_string(), "0 ns");
         assert_eq!(Dbm::new(34.0).to_string(), "34 dBm");
+        assert_eq!(format!("{:.1}", BitsPerSecond::new(156_299_631.04)), "156.3 Mbit/s");
+        assert_eq!(format!("{:.0}", BitsPerSecond::new(0.2)), "0 bit/s");
     }
 
     #[test]

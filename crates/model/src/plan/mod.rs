@@ -6,6 +6,7 @@
 //! passes i's up link, then j's down link.
 
 pub mod address;
+mod average;
 pub(crate) use build::outer_radius;
 
 mod build;
