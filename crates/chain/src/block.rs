@@ -107,12 +107,16 @@ impl Decode for Block {
     fn decode(reader: &mut Reader<'_>) -> Result<Self> {
         let header = Header::decode(reader)?;
         let before = reader.remaining();
-        let transactions: Vec<Arc<Transaction>> = reader.sequence(MAX_BLOCK_TRANSACTIONS, "block transactions")?;
+        let transactions: Vec<Arc<Transaction>> =
+            reader.sequence(MAX_BLOCK_TRANSACTIONS, "block transactions")?;
         if before - reader.remaining() > MAX_BLOCK_BYTES as usize + 4 {
             return Err(Error::Malformed { what: "block", detail: format!("above {MAX_BLOCK_BYTES} bytes") });
         }
         if Self::root(&transactions) != header.transactions {
-            return Err(Error::Malformed { what: "block", detail: "not the transactions of its header".into() });
+            return Err(Error::Malformed {
+                what: "block",
+                detail: "not the transactions of its header".into(),
+            });
         }
         Ok(Self::new(header, transactions))
     }

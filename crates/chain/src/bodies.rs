@@ -254,10 +254,16 @@ impl Bodies {
         }
         let most = self.limits.max_body_bytes.min((MAX_CHUNKS * CHUNK_BYTES) as u64);
         if size_bytes > most {
-            return Err(Error::Body { digest, reason: format!("{size_bytes} bytes, at most {most} are fetched") });
+            return Err(Error::Body {
+                digest,
+                reason: format!("{size_bytes} bytes, at most {most} are fetched"),
+            });
         }
         if self.fetching.len() + self.waiting.len() >= self.limits.max_wanted {
-            return Err(Error::Full { queue: "body queue", detail: format!("{} bodies", self.limits.max_wanted) });
+            return Err(Error::Full {
+                queue: "body queue",
+                detail: format!("{} bodies", self.limits.max_wanted),
+            });
         }
         self.waiting.push_back((digest, size_bytes));
         self.start_waiting();
@@ -267,7 +273,8 @@ impl Bodies {
     /// Starts fetching what has waited longest, as far as there is room.
     fn start_waiting(&mut self) {
         while let Some(&(digest, size_bytes)) = self.waiting.front() {
-            if !self.fetching.is_empty() && self.fetching_bytes + size_bytes > self.limits.max_fetching_bytes {
+            if !self.fetching.is_empty() && self.fetching_bytes + size_bytes > self.limits.max_fetching_bytes
+            {
                 return;
             }
             self.waiting.pop_front();
@@ -310,7 +317,9 @@ impl Bodies {
         match message {
             BodyMessage::Offer(digest) => self.offered(from, &digest),
             BodyMessage::Ask(digest) => self.asked(from, digest),
-            BodyMessage::Manifest { digest, size_bytes, chunks } => self.manifest(from, digest, size_bytes, chunks),
+            BodyMessage::Manifest { digest, size_bytes, chunks } => {
+                self.manifest(from, digest, size_bytes, chunks)
+            }
             BodyMessage::Pull { digest, first, count } => self.pulled(from, digest, first, count),
             BodyMessage::Chunk { digest, index, bytes } => self.chunk(from, digest, index, bytes),
         }
@@ -361,7 +370,8 @@ impl Bodies {
         }
         let missing = |index: &u32| fetch.chunks.get(*index as usize).is_some_and(Option::is_none);
         let total = u32::try_from(fetch.chunks.len()).unwrap_or(u32::MAX);
-        let room = self.limits.window.saturating_sub(u32::try_from(fetch.asked.len()).unwrap_or(u32::MAX)) as usize;
+        let room =
+            self.limits.window.saturating_sub(u32::try_from(fetch.asked.len()).unwrap_or(u32::MAX)) as usize;
         let wanted: Vec<u32> =
             (0..total).filter(|index| !fetch.asked.contains_key(index)).filter(missing).take(room).collect();
         for run in wanted.chunk_by(|a, b| a + 1 == *b).flat_map(|run| run.chunks(4)) {
@@ -383,7 +393,8 @@ impl Bodies {
             }
             return;
         };
-        let chunks = bytes.chunks(CHUNK_BYTES).enumerate().skip(first as usize).take(count.min(MAX_PULL) as usize);
+        let chunks =
+            bytes.chunks(CHUNK_BYTES).enumerate().skip(first as usize).take(count.min(MAX_PULL) as usize);
         let messages: Vec<_> = chunks
             .filter_map(|(index, chunk)| Some((u32::try_from(index).ok()?, chunk.to_vec())))
             .map(|(index, bytes)| BodyEffect::Send(Some(from), BodyMessage::Chunk { digest, index, bytes }))
@@ -399,7 +410,9 @@ impl Bodies {
         }
         let last = position + 1 == fetch.chunks.len();
         let expected = if last { fetch.size_bytes as usize - position * CHUNK_BYTES } else { CHUNK_BYTES };
-        if bytes.len() != expected || chaining_value(&bytes, position, fetch.chunks.len()) != fetch.manifest[position] {
+        if bytes.len() != expected
+            || chaining_value(&bytes, position, fetch.chunks.len()) != fetch.manifest[position]
+        {
             // A holder that sends other bytes is no holder.
             fetch.holders.remove(&from);
             fetch.asked.retain(|_, (holder, _)| *holder != from);

@@ -38,7 +38,13 @@ encoded_fields!(Params { producers, epoch_blocks, award, penalty, max_block_byte
 
 impl Default for Params {
     fn default() -> Self {
-        Self { producers: 4, epoch_blocks: 100, award: 1_000_000, penalty: 10_000_000, max_block_bytes: 262_144 }
+        Self {
+            producers: 4,
+            epoch_blocks: 100,
+            award: 1_000_000,
+            penalty: 10_000_000,
+            max_block_bytes: 262_144,
+        }
     }
 }
 
@@ -171,7 +177,12 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::Certificate`] naming what is wrong.
-    pub fn verify_certificate(&self, certificate: &Certificate, set: &ProducerSet, quorum: usize) -> Result<()> {
+    pub fn verify_certificate(
+        &self,
+        certificate: &Certificate,
+        set: &ProducerSet,
+        quorum: usize,
+    ) -> Result<()> {
         let (epoch, _) = certificate.statement.round();
         if epoch != set.epoch {
             return Err(certificate.error(format!("checked against the producers of epoch {}", set.epoch)));

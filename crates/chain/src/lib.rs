@@ -13,6 +13,8 @@ pub mod message;
 pub mod models;
 pub mod record;
 pub mod replay;
+pub mod segment;
+pub mod sim;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod testing;

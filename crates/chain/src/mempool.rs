@@ -132,14 +132,20 @@ impl Mempool {
             .iter()
             .filter_map(|(signer, queue)| state.account(*signer).map(|account| (account, queue)))
             .map(|(account, queue)| {
-                queue.entries.iter().filter(|(sequence, _)| account.replay.is_fresh(**sequence)).map(|(_, entry)| entry)
+                queue
+                    .entries
+                    .iter()
+                    .filter(|(sequence, _)| account.replay.is_fresh(**sequence))
+                    .map(|(_, entry)| entry)
             })
             .collect();
         let (mut picked, mut bytes) = (Vec::new(), 0);
         loop {
             let before = picked.len();
             for lane in &mut lanes {
-                if bytes < max_bytes && let Some(entry) = lane.next() {
+                if bytes < max_bytes
+                    && let Some(entry) = lane.next()
+                {
                     bytes += entry.bytes;
                     picked.push(entry.transaction.clone());
                 }
@@ -165,7 +171,8 @@ impl Mempool {
         for (signer, queue) in &mut self.queues {
             let Some(account) = state.account(*signer) else { continue };
             queue.entries.retain(|&sequence, entry| {
-                let spent = account.replay.is_spent(sequence) || state.is_hopeless(*signer, &entry.transaction.payload);
+                let spent = account.replay.is_spent(sequence)
+                    || state.is_hopeless(*signer, &entry.transaction.payload);
                 if spent {
                     queue.bytes -= entry.bytes;
                     self.bytes -= entry.bytes;
@@ -259,7 +266,8 @@ mod tests {
     #[test]
     fn signers_take_turns() {
         let (state, pool) = filled(MempoolLimits::default(), 5, 10);
-        let signers: Vec<_> = pool.candidates(&state, 800).iter().map(|tx| (tx.signer.0, tx.sequence)).collect();
+        let signers: Vec<_> =
+            pool.candidates(&state, 800).iter().map(|tx| (tx.signer.0, tx.sequence)).collect();
         assert_eq!(signers[..8], [(0, 1), (1, 1), (2, 1), (3, 1), (0, 2), (1, 2), (2, 2), (3, 2)]);
     }
 

@@ -110,7 +110,8 @@ impl Decode for Request {
         };
         match request.views {
             Some((first, last)) if last < first || last - first >= MAX_REQUEST_VIEWS => {
-                let detail = format!("views {first} to {last}; at most {MAX_REQUEST_VIEWS} in ascending order");
+                let detail =
+                    format!("views {first} to {last}; at most {MAX_REQUEST_VIEWS} in ascending order");
                 Err(Error::Malformed { what: "request", detail })
             }
             _ => Ok(request),

@@ -36,7 +36,8 @@ impl ReplayWindow {
     /// True when `sequence` may still be used.
     #[must_use]
     pub fn is_fresh(&self, sequence: u64) -> bool {
-        let in_range = sequence > self.highest.saturating_sub(WINDOW) && sequence <= self.highest.saturating_add(WINDOW);
+        let in_range =
+            sequence > self.highest.saturating_sub(WINDOW) && sequence <= self.highest.saturating_add(WINDOW);
         in_range && sequence != u64::MAX && (sequence > self.highest || !self.bit(sequence))
     }
 

@@ -140,7 +140,8 @@ impl State {
     /// # Errors
     /// [`Error::Block`] naming what is wrong.
     pub fn apply(&self, registry: &Registry, block: &Block) -> Result<Self> {
-        let fail = |reason: String| Error::Block { digest: block.digest(), height: block.header().height, reason };
+        let fail =
+            |reason: String| Error::Block { digest: block.digest(), height: block.header().height, reason };
         let header = block.header();
         self.check_header(registry, header).map_err(fail)?;
         let (bytes, most) = (block.body_bytes(), registry.params().max_block_bytes as usize);
@@ -203,7 +204,10 @@ impl State {
             return Err(format!("does not follow block {} at height {}", self.block, self.height));
         }
         if header.epoch != self.epoch {
-            return Err(format!("is of epoch {}, its parent's successor is of epoch {}", header.epoch, self.epoch));
+            return Err(format!(
+                "is of epoch {}, its parent's successor is of epoch {}",
+                header.epoch, self.epoch
+            ));
         }
         if header.view <= self.view {
             return Err(format!("is of view {}, its parent of view {}", header.view, self.view));
@@ -222,7 +226,9 @@ impl State {
         for &member in &self.producers.members {
             let missed = self.producers.turns_of(member, skipped.start, skipped.end.saturating_sub(1));
             let turns = missed + u64::from(member == leader);
-            if turns > 0 && let Some(account) = next.account_mut(member) {
+            if turns > 0
+                && let Some(account) = next.account_mut(member)
+            {
                 account.turns += turns;
                 account.missed += missed;
                 account.missed_total += missed;
@@ -271,7 +277,10 @@ impl State {
         };
         let account = self.account(transaction.signer).ok_or_else(|| fail("unknown signer".into()))?;
         if !account.replay.is_fresh(transaction.sequence) {
-            return Err(fail(format!("sequence number is not fresh, the highest is {}", account.replay.highest())));
+            return Err(fail(format!(
+                "sequence number is not fresh, the highest is {}",
+                account.replay.highest()
+            )));
         }
         self.execute_payload(registry, transaction).map_err(fail)?;
         if let Some(account) = self.account_mut(transaction.signer) {
@@ -328,7 +337,8 @@ impl State {
         if amount != registry.params().award {
             return Err(format!("awards {amount} micro-coins, the award is {}", registry.params().award));
         }
-        let minted = self.minted.checked_add(amount).filter(|minted| minted.checked_add(self.initial).is_some());
+        let minted =
+            self.minted.checked_add(amount).filter(|minted| minted.checked_add(self.initial).is_some());
         let minted = minted.ok_or("the supply does not fit in 64 bits")?;
         let model = self.model_mut(owner, round)?;
         if model.status != ModelStatus::Passed {
@@ -364,14 +374,14 @@ impl State {
     /// True when `payload` is not valid here and can never become so.
     #[must_use]
     pub fn is_hopeless(&self, signer: ReplicaId, payload: &Payload) -> bool {
-        let model = |owner: ReplicaId, round: u64| self.account(owner).and_then(|account| account.model(round));
+        let model =
+            |owner: ReplicaId, round: u64| self.account(owner).and_then(|account| account.model(round));
         match payload {
             Payload::Evidence(evidence) => {
                 evidence.offence().0 <= self.epoch && self.refuses_evidence(evidence).is_some()
             }
-            Payload::Award { owner, round, .. } => {
-                model(*owner, *round).is_none_or(|model| matches!(model.status, ModelStatus::Awarded | ModelStatus::Failed))
-            }
+            Payload::Award { owner, round, .. } => model(*owner, *round)
+                .is_none_or(|model| matches!(model.status, ModelStatus::Awarded | ModelStatus::Failed)),
             Payload::TrainingModel { round, .. } => self
                 .account(signer)
                 .and_then(|account| account.models.back())

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::crypto::Signer as _;
 use crate::crypto::{PublicKey, StubSigner, StubVerifier};
 use crate::genesis::{Genesis, Params, Registry, Validator};
 use crate::tx::{Payload, SharedTransaction, Transaction};
 use crate::types::ReplicaId;
 use crate::vote::{Certificate, Statement, Vote};
-use crate::crypto::Signer as _;
 
 pub(crate) fn key(id: u16) -> PublicKey {
     let mut key = [0x5a; 32];
@@ -24,7 +24,12 @@ pub(crate) fn registry(count: u16) -> Arc<Registry> {
     Registry::with_verifier(genesis(count), Box::new(StubVerifier)).unwrap()
 }
 
-pub(crate) fn transaction(registry: &Registry, signer: u16, sequence: u64, payload: Payload) -> SharedTransaction {
+pub(crate) fn transaction(
+    registry: &Registry,
+    signer: u16,
+    sequence: u64,
+    payload: Payload,
+) -> SharedTransaction {
     let key = StubSigner(key(signer));
     Arc::new(Transaction::sign(registry.chain(), ReplicaId(signer), &key, sequence, payload))
 }
@@ -35,6 +40,7 @@ pub(crate) fn vote(registry: &Registry, signer: u16, statement: Statement) -> Vo
 }
 
 pub(crate) fn certificate(registry: &Registry, signers: &[u16], statement: Statement) -> Arc<Certificate> {
-    let signatures = signers.iter().map(|&id| (ReplicaId(id), vote(registry, id, statement).signature)).collect();
+    let signatures =
+        signers.iter().map(|&id| (ReplicaId(id), vote(registry, id, statement).signature)).collect();
     Arc::new(Certificate { statement, signatures })
 }

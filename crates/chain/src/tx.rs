@@ -120,7 +120,9 @@ impl Payload {
     #[must_use]
     pub fn body(&self) -> Option<&BodyRef> {
         match self {
-            Self::TwinModel { body, .. } | Self::TwinData { body, .. } | Self::TrainingModel { body, .. } => Some(body),
+            Self::TwinModel { body, .. } | Self::TwinData { body, .. } | Self::TrainingModel { body, .. } => {
+                Some(body)
+            }
             _ => None,
         }
     }
@@ -174,8 +176,13 @@ impl Decode for Payload {
     fn decode(reader: &mut Reader<'_>) -> Result<Self> {
         Ok(match u8::decode(reader)? {
             tag @ (0 | 1) => {
-                let (twin, round, body) = (u32::decode(reader)?, u64::decode(reader)?, BodyRef::decode(reader)?);
-                if tag == 0 { Self::TwinModel { twin, round, body } } else { Self::TwinData { twin, round, body } }
+                let (twin, round, body) =
+                    (u32::decode(reader)?, u64::decode(reader)?, BodyRef::decode(reader)?);
+                if tag == 0 {
+                    Self::TwinModel { twin, round, body }
+                } else {
+                    Self::TwinData { twin, round, body }
+                }
             }
             2 => Self::TrainingModel { round: u64::decode(reader)?, body: BodyRef::decode(reader)? },
             3 => Self::Attestation {
@@ -224,7 +231,13 @@ pub type SharedTransaction = Arc<Transaction>;
 impl Transaction {
     /// Signs a payload.
     #[must_use]
-    pub fn sign(chain: &Digest, signer: ReplicaId, key: &dyn Signer, sequence: u64, payload: Payload) -> Self {
+    pub fn sign(
+        chain: &Digest,
+        signer: ReplicaId,
+        key: &dyn Signer,
+        sequence: u64,
+        payload: Payload,
+    ) -> Self {
         let mut transaction = Self { signer, sequence, payload, signature: Signature([0; 64]) };
         transaction.signature = key.sign(&transaction.signing_bytes(chain));
         transaction
@@ -280,34 +293,52 @@ pub(crate) mod tests {
     use crate::vote::{Proposal, Statement, Vote};
 
     fn body() -> impl Strategy<Value = BodyRef> {
-        (any::<[u8; 32]>(), any::<u64>()).prop_map(|(digest, size_bytes)| BodyRef { digest: Digest(digest), size_bytes })
+        (any::<[u8; 32]>(), any::<u64>())
+            .prop_map(|(digest, size_bytes)| BodyRef { digest: Digest(digest), size_bytes })
     }
 
     pub(crate) fn vote() -> impl Strategy<Value = Vote> {
-        (0u8..3, any::<[u64; 4]>(), any::<[u8; 32]>(), any::<u16>()).prop_map(|(kind, [a, b, c, d], block, signer)| {
-            let proposal = Proposal { epoch: a, view: b, parent_view: c, height: d, block: Digest(block) };
-            let statement = match kind {
-                0 => Statement::Notarize(proposal),
-                1 => Statement::Nullify { epoch: a, view: b },
-                _ => Statement::Finalize(proposal),
-            };
-            Vote { statement, signer: ReplicaId(signer), signature: Signature([kind; 64]) }
-        })
+        (0u8..3, any::<[u64; 4]>(), any::<[u8; 32]>(), any::<u16>()).prop_map(
+            |(kind, [a, b, c, d], block, signer)| {
+                let proposal =
+                    Proposal { epoch: a, view: b, parent_view: c, height: d, block: Digest(block) };
+                let statement = match kind {
+                    0 => Statement::Notarize(proposal),
+                    1 => Statement::Nullify { epoch: a, view: b },
+                    _ => Statement::Finalize(proposal),
+                };
+                Vote { statement, signer: ReplicaId(signer), signature: Signature([kind; 64]) }
+            },
+        )
     }
 
     pub(crate) fn payload() -> impl Strategy<Value = Payload> {
         prop_oneof![
-            (any::<u32>(), any::<u64>(), body()).prop_map(|(twin, round, body)| Payload::TwinModel { twin, round, body }),
-            (any::<u32>(), any::<u64>(), body()).prop_map(|(twin, round, body)| Payload::TwinData { twin, round, body }),
-            (any::<u64>(), body()).prop_map(|(round, body)| Payload::TrainingModel { round, body }),
-            (any::<u16>(), any::<u64>(), any::<[u8; 32]>(), any::<bool>()).prop_map(|(owner, round, digest, passed)| {
-                let verdict = if passed { Verdict::Passed } else { Verdict::Failed };
-                Payload::Attestation { owner: ReplicaId(owner), round, digest: Digest(digest), verdict }
+            (any::<u32>(), any::<u64>(), body()).prop_map(|(twin, round, body)| Payload::TwinModel {
+                twin,
+                round,
+                body
             }),
+            (any::<u32>(), any::<u64>(), body()).prop_map(|(twin, round, body)| Payload::TwinData {
+                twin,
+                round,
+                body
+            }),
+            (any::<u64>(), body()).prop_map(|(round, body)| Payload::TrainingModel { round, body }),
+            (any::<u16>(), any::<u64>(), any::<[u8; 32]>(), any::<bool>()).prop_map(
+                |(owner, round, digest, passed)| {
+                    let verdict = if passed { Verdict::Passed } else { Verdict::Failed };
+                    Payload::Attestation { owner: ReplicaId(owner), round, digest: Digest(digest), verdict }
+                }
+            ),
             any::<u16>().prop_map(|candidate| Payload::Delegation { candidate: ReplicaId(candidate) }),
-            any::<(u16, u64, u64)>()
-                .prop_map(|(owner, round, amount)| Payload::Award { owner: ReplicaId(owner), round, amount }),
-            (vote(), vote()).prop_map(|(first, second)| Payload::Evidence(Box::new(Evidence { first, second }))),
+            any::<(u16, u64, u64)>().prop_map(|(owner, round, amount)| Payload::Award {
+                owner: ReplicaId(owner),
+                round,
+                amount
+            }),
+            (vote(), vote())
+                .prop_map(|(first, second)| Payload::Evidence(Box::new(Evidence { first, second }))),
             (any::<u64>(), proptest::collection::vec(any::<u8>(), 0..600))
                 .prop_map(|(round, content)| Payload::Action { round, content }),
         ]

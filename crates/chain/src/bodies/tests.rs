@@ -151,7 +151,8 @@ fn a_manifest_must_match_digest_and_recorded_length() {
 
 #[test]
 fn wanting_is_bounded() {
-    let limits = BodyLimits { max_body_bytes: 100, max_wanted: 2, max_fetching_bytes: 100, ..BodyLimits::default() };
+    let limits =
+        BodyLimits { max_body_bytes: 100, max_wanted: 2, max_fetching_bytes: 100, ..BodyLimits::default() };
     let mut bodies = Bodies::new(limits);
     assert!(matches!(bodies.step(0, BodyInput::Want(Digest([1; 32]), 101)), Err(Error::Body { .. })));
     assert!(bodies.step(0, BodyInput::Want(Digest([1; 32]), 80)).is_ok());

@@ -98,14 +98,17 @@ impl Core {
 
     /// Keeps a block of this replica's own with the state that building it produced.
     pub(super) fn insert_own(&mut self, block: &SharedBlock, state: State) {
-        let node = Node { block: block.clone(), state: Some(Arc::new(state)), invalid: false, written: false };
+        let node =
+            Node { block: block.clone(), state: Some(Arc::new(state)), invalid: false, written: false };
         self.tree.insert(block.digest(), node);
     }
 
     /// Rule 7: when a finalization's block and its ancestors are here, they join the finalized chain.
     pub(super) fn commit(&mut self) {
         let Some(certificate) = self.pending.clone() else { return };
-        let (Statement::Finalize(proposal) | Statement::Notarize(proposal)) = certificate.statement else { return };
+        let (Statement::Finalize(proposal) | Statement::Notarize(proposal)) = certificate.statement else {
+            return;
+        };
         let Some(path) = self.path_to(&proposal.block, &certificate) else { return };
         self.pending = None;
         if proposal.block == self.state.block {
@@ -151,7 +154,9 @@ impl Core {
                 return None;
             };
             path.push(at);
-            if node.block.header().height <= self.state.height + 1 && node.block.header().parent != self.state.block {
+            if node.block.header().height <= self.state.height + 1
+                && node.block.header().parent != self.state.block
+            {
                 return Some(Vec::new());
             }
             at = node.block.header().parent;

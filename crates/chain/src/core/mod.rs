@@ -16,9 +16,9 @@ mod votes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-pub use self::config::{Config, Effect, Event, Input, Target};
-pub(crate) use self::config::Rules;
 use self::chain::Node;
+pub(crate) use self::config::Rules;
+pub use self::config::{Config, Effect, Event, Input, Target};
 use self::pace::Pace;
 use self::sync::Sync;
 use self::views::{Anchor, ViewState};
@@ -316,7 +316,12 @@ impl Core {
 
     /// Builds a block for `view` on a certified parent from chosen transactions, whether or not the rules would
     /// allow it now. For faulty leaders in the simulator.
-    pub(crate) fn craft(&mut self, view: View, parent_view: View, payload: Option<Payload>) -> Option<Crafted> {
+    pub(crate) fn craft(
+        &mut self,
+        view: View,
+        parent_view: View,
+        payload: Option<Payload>,
+    ) -> Option<Crafted> {
         let (parent, _) = self.parent_of(parent_view)?;
         let state = self.execute(&parent)?;
         if state.epoch != self.state.epoch || view <= state.view {
@@ -332,4 +337,28 @@ impl Core {
 pub(crate) struct Crafted {
     pub(crate) block: crate::block::SharedBlock,
     pub(crate) parent_view: View,
+}
+
+impl Recovered {
+    /// What a replica starts from after it kept `records` in this order: committed blocks are executed from `base`
+    /// on, the rest is left to the core.
+    ///
+    /// # Errors
+    /// [`crate::Error::Block`] when a committed block does not follow from what precedes it.
+    pub fn replay(registry: &Registry, base: State, records: Vec<Record>) -> crate::Result<Self> {
+        let mut recovered = Self { state: Arc::new(base), certificate: None, journal: Vec::new() };
+        for record in records {
+            match record {
+                Record::Commit(block, certificate) => {
+                    if block.header().height > recovered.state.height {
+                        recovered.state = Arc::new(recovered.state.apply(registry, &block)?);
+                    }
+                    recovered.certificate = certificate.or(recovered.certificate);
+                }
+                Record::Snapshot(..) => {}
+                other => recovered.journal.push(other),
+            }
+        }
+        Ok(recovered)
+    }
 }

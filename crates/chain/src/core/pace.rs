@@ -71,12 +71,14 @@ impl Core {
         let quorum = self.quorum_round_trip_us();
         let leader = self.pace.round_trips.get(&self.set().leader(view)).map_or(0, |rtt| rtt.bound_us());
         let base = (4 * quorum.max(leader.min(4 * quorum))).max(self.config.timeout_min_us);
-        let grown = (0..self.pace.strikes.min(30)).fold(base, |timeout, _| timeout.saturating_add(timeout / 2));
+        let grown =
+            (0..self.pace.strikes.min(30)).fold(base, |timeout, _| timeout.saturating_add(timeout / 2));
         grown.min(self.config.timeout_max_us.max(self.config.timeout_min_us)) + self.config.idle_us
     }
 
     fn retry_us(&self) -> Micros {
-        let base = (2 * self.quorum_round_trip_us()).clamp(self.config.retry_min_us, 1_000_000.max(self.config.retry_min_us));
+        let base = (2 * self.quorum_round_trip_us())
+            .clamp(self.config.retry_min_us, 1_000_000.max(self.config.retry_min_us));
         base << self.pace.retries.min(2)
     }
 
@@ -88,7 +90,11 @@ impl Core {
     /// Goes to a later view.
     pub(super) fn enter(&mut self, view: View) {
         self.current = view;
-        self.pace.slot_at = if self.pace.slot_at == 0 { self.now } else { self.now.max(self.pace.slot_at + self.config.slot_us) };
+        self.pace.slot_at = if self.pace.slot_at == 0 {
+            self.now
+        } else {
+            self.now.max(self.pace.slot_at + self.config.slot_us)
+        };
         self.pace.retries = 0;
         self.pace.retry_at = self.now + self.retry_us();
         self.pace.timeout_at = Some(self.pace.slot_at + self.timeout_us(view));
@@ -131,7 +137,8 @@ impl Core {
         }
         if let Some(state) = self.views.get(&(self.current - 1)) {
             let entry = state.finalization.as_ref().or(state.notarization.as_ref());
-            let certificates: Vec<_> = entry.into_iter().chain(state.nullification.as_ref()).cloned().collect();
+            let certificates: Vec<_> =
+                entry.into_iter().chain(state.nullification.as_ref()).cloned().collect();
             certificates.into_iter().for_each(|held| self.send(Target::All, Message::Certificate(held)));
         }
         self.repeat_votes();

@@ -27,9 +27,10 @@ impl Core {
             return;
         }
         let vote = message.vote(self.set().leader(proposal.view));
-        let known = self.views.get(&proposal.view).is_some_and(|view| {
-            view.notarizes.get(&vote.signer).is_some_and(|held| *held == vote)
-        });
+        let known = self
+            .views
+            .get(&proposal.view)
+            .is_some_and(|view| view.notarizes.get(&vote.signer).is_some_and(|held| *held == vote));
         if !known && !self.registry.verify_vote(&vote) {
             return;
         }
@@ -86,7 +87,8 @@ impl Core {
     /// Checks a block's transaction signatures, except those that the mempool has checked.
     fn signatures_hold(&self, digest: &Digest) -> bool {
         self.tree.get(digest).is_some_and(|node| {
-            let unknown = node.block.transactions().iter().filter(|transaction| !self.mempool.holds(transaction));
+            let unknown =
+                node.block.transactions().iter().filter(|transaction| !self.mempool.holds(transaction));
             self.registry.verify_transactions(unknown.map(Arc::as_ref))
         })
     }
@@ -160,7 +162,12 @@ impl Core {
         self.write_block(&block.digest());
         let sent = block.clone();
         self.cast(Statement::Notarize(proposal), |vote| {
-            Message::Proposal(ProposalMessage { proposal, block: sent, signature: vote.signature, justification })
+            Message::Proposal(ProposalMessage {
+                proposal,
+                block: sent,
+                signature: vote.signature,
+                justification,
+            })
         });
         self.notify(Event::Proposed { block, view });
     }
@@ -195,7 +202,8 @@ impl Core {
             None => self.top.as_ref(),
         };
         let first = (parent_view + 1).max(view.saturating_sub(MAX_JUSTIFICATION as u64 - 1));
-        let nullified = self.views.range(first.min(view)..view).filter_map(|(_, state)| state.nullification.as_ref());
+        let nullified =
+            self.views.range(first.min(view)..view).filter_map(|(_, state)| state.nullification.as_ref());
         parent.into_iter().chain(nullified).take(MAX_JUSTIFICATION).cloned().collect()
     }
 }

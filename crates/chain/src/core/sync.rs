@@ -12,7 +12,7 @@ use crate::vote::Statement;
 const MAX_WANTED: usize = 64;
 /// Answers to one peer within one retry interval.
 const ANSWERS: u32 = 16;
-/// A finalized block this far above the finalized chain is fetched by segments, not one by one.
+/// A finalized block this far above the finalized chain is fetched by segments as well as one by one.
 const SEGMENT_GAP: Height = 4;
 
 /// Views by which a sender must trail to be helped; less is the ordinary overlap of views.
@@ -53,7 +53,7 @@ impl Core {
             self.request_segment(from);
             return false;
         }
-        if epoch < self.state.epoch || view + BEHIND < self.current {
+        if epoch < self.state.epoch || view < self.current.saturating_sub(BEHIND) {
             self.help(from);
         }
         epoch == self.state.epoch && view > self.anchor.view
@@ -61,7 +61,9 @@ impl Core {
 
     /// Sends a replica that is behind the certificates that lead here.
     fn help(&mut self, from: Option<ReplicaId>) {
-        if from.is_none() || self.sync.helped.get(&from).is_some_and(|at| self.now < at + self.config.retry_min_us) {
+        if from.is_none()
+            || self.sync.helped.get(&from).is_some_and(|at| self.now < at + self.config.retry_min_us)
+        {
             return;
         }
         self.sync.helped.insert(from, self.now);
@@ -90,7 +92,8 @@ impl Core {
         if self.sync.source.is_some() {
             return Target::One(self.sync.source);
         }
-        let others: Vec<_> = self.set().members.iter().copied().filter(|member| Some(*member) != me).collect();
+        let others: Vec<_> =
+            self.set().members.iter().copied().filter(|member| Some(*member) != me).collect();
         self.sync.turn += 1;
         Target::One(others.get(self.sync.turn % others.len().max(1)).copied())
     }
@@ -120,15 +123,18 @@ impl Core {
     pub(super) fn want_finalized(&mut self, digest: Digest, height: Height) {
         if height > self.state.height + SEGMENT_GAP {
             self.request_segment(self.sync.source);
-        } else {
-            self.want_block(digest);
         }
+        // Also by itself: a stretch without a certificate of its own may be too long for a segment.
+        self.want_block(digest);
     }
 
     /// Asks for the certificates of the views `first..=last`, unless that was done lately.
     pub(super) fn want_views(&mut self, first: View, last: View) {
         let last = last.min(first + MAX_REQUEST_VIEWS - 1);
-        let due = self.sync.views.is_none_or(|(from, _, at)| from != first || self.now >= at + self.config.retry_min_us);
+        let due = self
+            .sync
+            .views
+            .is_none_or(|(from, _, at)| from != first || self.now >= at + self.config.retry_min_us);
         if due && first <= last {
             self.sync.views = Some((first, last, self.now));
             self.ask(Vec::new(), Some((first, last)));
@@ -206,7 +212,8 @@ impl Core {
         let mut parent = (self.state.block, self.state.height);
         for block in &new {
             let header = block.header();
-            if header.parent != parent.0 || header.height != parent.1 + 1 || header.epoch != self.state.epoch {
+            if header.parent != parent.0 || header.height != parent.1 + 1 || header.epoch != self.state.epoch
+            {
                 return;
             }
             parent = (block.digest(), header.height);

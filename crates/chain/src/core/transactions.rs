@@ -51,7 +51,13 @@ impl Core {
 
     pub(super) fn sign(&self, sequence: u64, payload: Payload) -> Option<Transaction> {
         let identity = self.identity.as_ref()?;
-        Some(Transaction::sign(self.registry.chain(), identity.id, identity.signer.as_ref(), sequence, payload))
+        Some(Transaction::sign(
+            self.registry.chain(),
+            identity.id,
+            identity.signer.as_ref(),
+            sequence,
+            payload,
+        ))
     }
 
     /// Takes transactions of others: bounds first, then all signatures in one batch, one by one if that fails.
@@ -78,7 +84,8 @@ impl Core {
         let before = self.now.saturating_sub(resend);
         let batch = self.mempool.take_unsent(id, before, self.now, GOSSIP_BYTES);
         if self.mempool.lowest(id).is_some() {
-            let full = batch.iter().map(|transaction| transaction.encoded_len()).sum::<usize>() >= GOSSIP_BYTES;
+            let full =
+                batch.iter().map(|transaction| transaction.encoded_len()).sum::<usize>() >= GOSSIP_BYTES;
             self.gossip_at = Some(self.now + if full { self.config.gossip_us.max(1) } else { resend });
         }
         for chunk in batch.chunks(crate::message::MAX_GOSSIP) {
@@ -91,7 +98,8 @@ impl Core {
     pub(super) fn settle_block(&mut self, block: &SharedBlock) {
         let Some(id) = self.id() else { return };
         for transaction in block.transactions().iter().filter(|transaction| transaction.signer == id) {
-            let displaced = self.mempool.get(id, transaction.sequence).filter(|held| *held != transaction).cloned();
+            let displaced =
+                self.mempool.get(id, transaction.sequence).filter(|held| *held != transaction).cloned();
             self.mempool.remove(id, transaction.sequence);
             self.next_sequence = self.next_sequence.max(transaction.sequence + 1);
             if let Some(displaced) = displaced {
@@ -114,7 +122,11 @@ impl Core {
         let amount = self.registry.params().award;
         let Some(account) = self.state.account(owner) else { return };
         let rounds: Vec<u64> = account.models.iter().map(|model| model.round).collect();
-        let due = account.models.iter().filter(|model| model.status == ModelStatus::Passed).map(|model| model.round);
+        let due = account
+            .models
+            .iter()
+            .filter(|model| model.status == ModelStatus::Passed)
+            .map(|model| model.round);
         let due: Vec<u64> = due.filter(|round| !self.claimed.contains(round)).collect();
         self.claimed.retain(|round| rounds.contains(round));
         for round in due {

@@ -81,10 +81,15 @@ impl ViewState {
     /// True when checking the vote's signature could change nothing: it is known, or its statement is certified
     /// and the signer said nothing to the contrary.
     pub(super) fn is_redundant(&self, vote: &Vote) -> bool {
-        if self.ballots(&vote.statement).get(&vote.signer).is_some_and(|held| held.statement == vote.statement) {
+        if self
+            .ballots(&vote.statement)
+            .get(&vote.signer)
+            .is_some_and(|held| held.statement == vote.statement)
+        {
             return true;
         }
-        let certified = self.certificate(&vote.statement).is_some_and(|held| held.statement == vote.statement);
+        let certified =
+            self.certificate(&vote.statement).is_some_and(|held| held.statement == vote.statement);
         certified && self.contradicted_by(vote).is_none()
     }
 
@@ -119,9 +124,9 @@ impl ViewState {
     pub(super) fn vouches_for(&self, certificate: &Certificate) -> bool {
         let ballots = self.ballots(&certificate.statement);
         certificate.signatures.iter().all(|(signer, signature)| {
-            ballots.get(signer).is_some_and(|vote| {
-                vote.statement == certificate.statement && vote.signature == *signature
-            })
+            ballots
+                .get(signer)
+                .is_some_and(|vote| vote.statement == certificate.statement && vote.signature == *signature)
         })
     }
 

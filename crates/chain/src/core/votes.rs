@@ -69,7 +69,9 @@ impl Core {
         if !self.is_current(from, epoch, view) || view > self.current + VIEWS_AHEAD {
             return;
         }
-        if !self.set().contains(vote.signer) || self.views.get(&view).is_some_and(|state| state.is_redundant(&vote)) {
+        if !self.set().contains(vote.signer)
+            || self.views.get(&view).is_some_and(|state| state.is_redundant(&vote))
+        {
             return;
         }
         if self.registry.verify_vote(&vote) {
