@@ -36,8 +36,8 @@ fn average_terms(plan: &Plan, payload: Payload) -> Terms {
 #[test]
 fn every_shipped_file_loads_plans_and_renders() {
     let mut seen = 0;
-    for entry in std::fs::read_dir(shipped()).unwrap() {
-        let path = entry.unwrap().path();
+    let paths = std::fs::read_dir(shipped()).unwrap().map(|entry| entry.unwrap().path());
+    for path in paths.filter(|path| path.extension().is_some_and(|ext| ext == "toml")) {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let first = loaded(&name);
         Plan::new(&first.topology).unwrap();
@@ -151,4 +151,39 @@ fn an_override_changes_what_the_plan_is_built_from() {
     let topology: Topology = load(shipped().join("small.toml"), &overrides).unwrap().topology;
     let (more, fewer) = (Plan::new(&topology).unwrap().offered(0), plan("small.toml").offered(0));
     assert!((more.downlink.get() / fewer.downlink.get() - 5.0).abs() < 1e-9);
+}
+
+/// The paths of all keys of a table, lists as their first entry.
+fn keys(prefix: &str, value: &toml::Value, found: &mut Vec<String>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (key, inner) in table {
+                keys(&format!("{prefix}.{key}"), inner, found);
+            }
+        }
+        toml::Value::Array(list) if list.first().is_some_and(toml::Value::is_table) => {
+            keys(prefix, &list[0], found)
+        }
+        _ => found.push(prefix.trim_start_matches('.').to_owned()),
+    }
+}
+
+#[test]
+fn the_read_me_names_every_key() {
+    let text = std::fs::read_to_string(shipped().join("README.md")).unwrap();
+    let mut found = Vec::new();
+    keys("", &toml::Value::Table(loaded("lossy.toml").rendered.parse().unwrap()), &mut found);
+    assert!(found.len() > 80, "{found:?}");
+    for key in &found {
+        let last = key.rsplit('.').next().unwrap();
+        // Long forms stand in full; keys that many tables share stand once, by their last part.
+        let named = [
+            format!("`{key}`"),
+            format!("`.{last}`"),
+            format!("`{last}`"),
+            format!("{last},"),
+            format!("{last} }}"),
+        ];
+        assert!(named.iter().any(|name| text.contains(name)), "{key}");
+    }
 }

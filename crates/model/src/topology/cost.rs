@@ -42,14 +42,14 @@ impl Default for Cost {
             // About 105 MFLOP a sample, forward and backward, at 32 FLOP a cycle, and a fifth for what is not multiplying.
             cycles_per_sample: 4e6,
             cycles_per_aggregated_bit: 0.1,
-            cycles_per_validated_bit: 8.0,
+            cycles_per_validated_bit: 12.0,
             xi: 0.43,
             // 2,156,490 parameters of 32 bits: 69 Mbit.
             model_size: Bytes::new(2_156_490 * 4),
             block_size: OrNone::None,
             producers: 4,
             payload: Payload::Aggregate,
-            theta_th: 0.58,
+            theta_th: 0.54,
             theta_a: 10.4,
             theta_p: 0.35,
             b_min: 0.1,

@@ -9,13 +9,13 @@ use std::sync::Arc;
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum TopologyError {
     /// The file cannot be read at all.
-    #[error("cannot read the topology {}: {source}", path.display())]
+    #[error("cannot read the topology {}: {cause}", path.display())]
     #[diagnostic(code(topology::read), help("{help}"))]
     Read {
         /// Its path.
         path: PathBuf,
         /// The system's answer.
-        source: std::io::Error,
+        cause: std::io::Error,
         /// What would be right.
         help: &'static str,
     },

@@ -2,6 +2,7 @@
 
 use super::error::{Origin, Problem, TopologyError};
 use super::layers::{Assignment, Layer, NoPlace, Overrides};
+use super::nodes::Generator;
 use super::spans::{Part, SourceMap, parent};
 use super::{Topology, resolve, validate};
 use config::{Config, ConfigError, File, FileFormat, Value, ValueKind};
@@ -29,7 +30,7 @@ pub struct Loaded {
 /// place in the file, or the variable or argument that it came from.
 pub fn load(path: impl AsRef<Path>, overrides: &Overrides) -> Result<Loaded, TopologyError> {
     let path = path.as_ref();
-    let bytes = std::fs::read(path).map_err(|source| read_error(path, source))?;
+    let bytes = std::fs::read(path).map_err(|cause| read_error(path, cause))?;
     let text = String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))?;
     parse(path, text, overrides)
 }
@@ -48,14 +49,14 @@ pub fn parse(path: impl AsRef<Path>, text: String, overrides: &Overrides) -> Res
     Ok(Loaded { path: path.to_owned(), topology, rendered, hash })
 }
 
-fn read_error(path: &Path, source: std::io::Error) -> TopologyError {
-    let help = match source.kind() {
+fn read_error(path: &Path, cause: std::io::Error) -> TopologyError {
+    let help = match cause.kind() {
         std::io::ErrorKind::NotFound => "there is no such file; name one, like topologies/paper.toml",
         std::io::ErrorKind::PermissionDenied => "you may not read it",
         std::io::ErrorKind::IsADirectory => "that is a directory; name a file in it",
         _ => "name a file that can be read",
     };
-    TopologyError::Read { path: path.to_owned(), source, help }
+    TopologyError::Read { path: path.to_owned(), cause, help }
 }
 
 fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> TopologyError {
@@ -110,9 +111,10 @@ fn related(a: &str, b: &str) -> bool {
 
 /// Whether a problem at this path takes the name of a station out of sight: with its list, its entry or its id.
 fn hides_names(path: &str) -> bool {
-    !path.contains('.')
-        || path.ends_with(".id")
-        || super::nodes::Generator::KEYS.iter().any(|key| path.ends_with(key))
+    let entry = path.split('.').next().unwrap_or(path);
+    let stations = ["mbs", "bs", "users"].contains(&entry.split('[').next().unwrap_or(entry));
+    let generator = entry.starts_with("bs[") && Generator::KEYS.iter().any(|key| path.ends_with(key));
+    stations && (path == entry || path.ends_with(".id") || generator)
 }
 
 /// Whether what stands at this path names a station.

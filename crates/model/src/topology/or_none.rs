@@ -70,6 +70,10 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OrNone<T> {
                 T::deserialize(inner).map(OrNone::Some).map_err(|e| E::custom(format!("{e}, or \"none\"")))
             }
 
+            fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
+                Err(E::custom(format!("`{value}` is no value here; \"none\" switches it off")))
+            }
+
             fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
                 let inner: F64Deserializer<E> = value.into_deserializer();
                 T::deserialize(inner).map(OrNone::Some)

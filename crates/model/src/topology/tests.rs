@@ -346,6 +346,19 @@ fn all_problems_are_told_at_once_in_the_order_of_the_file() {
 }
 
 #[test]
+fn what_follows_from_a_problem_is_not_told() {
+    let count = |text: &str| read(text).unwrap_err().problems().len();
+    // The id is the problem, not those who use it.
+    assert_eq!(count(&SMALL.replace("id = \"bs1\"", "id = 1")), 1);
+    assert_eq!(count("bs = 3\n[[users]]\nid = \"u\"\naround = \"bs1\""), 1);
+    // Something else being wrong hides nobody.
+    let text = small_and(
+        "[[users]]\nid = \"u\"\naround = \"bs9\"\ncount = -1\n[[link.override]]\nfrom = \"bs1\"\nto = \"bs8\"",
+    );
+    assert_eq!(count(&format!("tcp = 1\n{text}")), 4);
+}
+
+#[test]
 fn overrides_are_named_in_errors() {
     let refuse = |overrides: &Overrides| {
         let error = parse("t.toml", SMALL.to_owned(), overrides).unwrap_err();
