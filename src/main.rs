@@ -1,2 +1,83 @@
 //! dtwn: a Digital Twin Wireless Network emulator.
-fn main() {}
+//!
+//! One program with many faces: the command line, the session that holds a network, and the agents of nodes that do not learn.
+//! See `docs/architecture.md` for the map.
+
+mod agent;
+mod cli;
+mod client;
+mod commands;
+mod error;
+mod exit;
+mod init;
+mod machine;
+mod registry;
+mod session;
+mod state;
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    cli::{Cli, Command},
+    error::Result,
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging();
+    match run(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            let code = error.code();
+            // A reader that has seen enough (`dtwn ps | head -1`) is no reason to complain.
+            if !matches!(&error, error::Error::Output(source) if source.kind() == std::io::ErrorKind::BrokenPipe)
+            {
+                eprintln!("{:?}", miette::Report::new(error));
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<u8> {
+    match cli.command {
+        Command::Up(args) => commands::up::run(&args),
+        Command::Down(args) => commands::down::run(&args),
+        Command::Ps(args) => commands::ps::run(&args),
+        Command::Status(args) => commands::status::run(&args),
+        Command::Events(args) => commands::events::run(&args),
+        Command::Logs(args) => commands::logs::run(&args),
+        Command::Exec(args) => commands::exec::run(args),
+        Command::Link(command) => commands::steer::link(&command),
+        Command::Partition(args) => commands::steer::partition(&args),
+        Command::Heal(args) => commands::steer::heal(&args),
+        Command::Kill(args) => commands::steer::node(&args, dtwn_proto::control::NodeAction::Kill),
+        Command::Pause(args) => commands::steer::node(&args, dtwn_proto::control::NodeAction::Pause),
+        Command::Resume(args) => commands::steer::node(&args, dtwn_proto::control::NodeAction::Resume),
+        Command::Restart(args) => commands::steer::node(&args, dtwn_proto::control::NodeAction::Restart),
+        Command::Capture(args) => commands::capture::run(&args),
+        Command::Runs(command) => commands::runs::run(&command),
+        Command::Validate(args) => commands::validate::run(&args),
+        Command::Graph(args) => commands::graph::run(&args),
+        Command::Doctor(args) => commands::doctor::run(&args),
+        Command::Completions { shell } => commands::manual::completions(shell),
+        Command::Man { dir } => commands::manual::pages(&dir),
+        Command::Session(args) => session::run(&args.run_dir, &args.name).map(|()| exit::OK),
+        Command::Init(args) => init::run(&args).map(|()| exit::OK),
+        Command::Agent { .. } => agent::run().map(|()| exit::OK),
+        Command::Probe => commands::doctor::probe(),
+    }
+}
+
+/// Log lines go to standard error; `DTWN_LOG` chooses which (`debug`, `dtwn::session=trace`).
+fn start_logging() {
+    let filter = EnvFilter::try_from_env("DTWN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .init();
+}

@@ -65,7 +65,10 @@ pub enum Request {
         of: CaptureOf,
     },
     /// End the run.
-    Stop,
+    Stop {
+        /// The signal that made the client ask, if one did.
+        signal: Option<i32>,
+    },
 }
 
 impl Request {
@@ -160,6 +163,12 @@ pub enum Response {
         user: bool,
         /// How many descriptors follow.
         count: usize,
+    },
+    /// To [`Request::Capture`]: packets are being recorded until the client shuts down its end of the connection;
+    /// [`Response::Done`] follows when the last one is written.
+    Capturing {
+        /// The capture's number.
+        id: u32,
     },
 }
 

@@ -202,6 +202,8 @@ pub struct Sample {
     pub nodes: Vec<NodeCounters>,
     /// CPU seconds used by the session process, the medium included.
     pub session_cpu_s: f64,
+    /// 99th percentile of the lateness of deliveries since the last sample, emulated microseconds.
+    pub lateness_us_p99: f64,
 }
 
 /// What a link has counted since the run began.
@@ -223,10 +225,8 @@ pub struct LinkCounters {
     pub queue_bytes: u64,
     /// Share of the time since the last sample that the transmitter was busy.
     pub utilisation: f64,
-    /// Median lateness of deliveries since the last sample, wall microseconds.
-    pub lateness_us_p50: f64,
-    /// 99th percentile of the same.
-    pub lateness_us_p99: f64,
+    /// Packets delivered over this link later than max(1 ms, 5 % of its delay).
+    pub late: u64,
 }
 
 /// Dropped packets by cause.
@@ -240,6 +240,8 @@ pub struct Drops {
     pub down: u64,
     /// By a partition.
     pub partition: u64,
+    /// For an address that belongs to no station, or to one that sent it itself.
+    pub unroutable: u64,
     /// By the host: a full ring or a failed write. Any of these spoils the run's fidelity.
     pub host: u64,
 }
@@ -247,7 +249,7 @@ pub struct Drops {
 impl Drops {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.loss + self.queue + self.down + self.partition + self.host
+        self.loss + self.queue + self.down + self.partition + self.unroutable + self.host
     }
 }
 

@@ -1,0 +1,376 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Emulate a Digital Twin Wireless Network: real processes, shaped air, a chain and federated learning.
+#[derive(Debug, Parser)]
+#[command(name = "dtwn", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring up a network from a topology file.
+    Up(UpArgs),
+    /// End a session, or all of them.
+    Down(DownArgs),
+    /// List the running sessions.
+    Ps(JsonArgs),
+    /// Show the state of a session.
+    Status(StatusArgs),
+    /// Print a session's events: those so far, or as they happen.
+    Events(EventsArgs),
+    /// Print a node's log.
+    Logs(LogsArgs),
+    /// Run a program inside a node's namespaces.
+    Exec(ExecArgs),
+    /// Change a link while it is in use.
+    #[command(subcommand)]
+    Link(LinkCommand),
+    /// Keep groups of nodes from reaching each other: `dtwn partition bs1,bs2 : bs3,bs4`.
+    Partition(PartitionArgs),
+    /// Lift all partitions.
+    Heal(SessionArgs),
+    /// Kill a node's process (SIGKILL); the restart policy decides what follows.
+    Kill(NodeArgs),
+    /// Stop a node's process for a while (SIGSTOP).
+    Pause(NodeArgs),
+    /// Let a paused process go on (SIGCONT).
+    Resume(NodeArgs),
+    /// End a node's process cleanly and start it again.
+    Restart(NodeArgs),
+    /// Record packets as pcapng, for Wireshark.
+    Capture(CaptureArgs),
+    /// List or remove recorded runs.
+    #[command(subcommand)]
+    Runs(RunsCommand),
+    /// Check topology files.
+    Validate(ValidateArgs),
+    /// Draw a topology.
+    Graph(GraphArgs),
+    /// Check what this machine offers.
+    Doctor(JsonArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a directory.
+    Man {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The session process.
+    #[command(name = "__session", hide = true)]
+    Session(InternalSessionArgs),
+    /// Process 1 of a session.
+    #[command(name = "__init", hide = true)]
+    Init(crate::init::InitArgs),
+    /// The agent of a node that does not learn.
+    #[command(name = "__agent", hide = true)]
+    Agent {
+        /// The node, so that process lists tell agents apart; what counts is told over the socket.
+        node: String,
+    },
+    /// Tries in a process of its own what a session needs; prints JSON.
+    #[command(name = "__probe", hide = true)]
+    Probe,
+}
+
+/// Which session is meant.
+#[derive(Debug, Args, Clone)]
+pub struct SessionArgs {
+    /// The session's name; not needed when there is only one.
+    #[arg(short, long, value_name = "NAME")]
+    pub session: Option<String>,
+}
+
+/// For commands that only print.
+#[derive(Debug, Args)]
+pub struct JsonArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Overrides of a topology file.
+#[derive(Debug, Args, Clone, Default)]
+pub struct OverrideArgs {
+    /// Set a key of the topology: `--set radio.subchannels=4`; wins over the file and DTWN_* variables.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// `dtwn up`.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// The topology file.
+    pub topology: PathBuf,
+    /// Show progress as lines or a bar and end with the run; exit codes tell how it went.
+    #[arg(long, conflicts_with = "detach")]
+    pub headless: bool,
+    /// Start the session and return.
+    #[arg(long)]
+    pub detach: bool,
+    /// Print what would be built, and build nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The session's name; the topology's by default.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// End after this much emulated time, for example `20s`.
+    #[arg(long, value_name = "TIME")]
+    pub duration: Option<String>,
+    /// End after this many rounds.
+    #[arg(long, value_name = "COUNT")]
+    pub rounds: Option<u64>,
+    /// Seed of every random choice.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Wall time per emulated time.
+    #[arg(long)]
+    pub dilation: Option<f64>,
+    /// Directory for recorded runs.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub out: PathBuf,
+    /// Exit with code 102 unless the verdict on fidelity is `ok`.
+    #[arg(long)]
+    pub strict_fidelity: bool,
+    /// Print the summary as JSON on standard output (headless).
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
+}
+
+/// `dtwn down`.
+#[derive(Debug, Args)]
+pub struct DownArgs {
+    /// The session's name; not needed when there is only one.
+    pub name: Option<String>,
+    /// End every session of this user.
+    #[arg(long, conflicts_with = "name")]
+    pub all: bool,
+}
+
+/// `dtwn status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The session's name; not needed when there is only one.
+    pub name: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `dtwn events`.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// A session's name, or a run directory.
+    pub name: Option<String>,
+    /// Go on with events as they happen, until the session ends.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `dtwn logs`.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// The node, or `session`.
+    pub node: String,
+    /// Go on with lines as they are written.
+    #[arg(short, long)]
+    pub follow: bool,
+    #[command(flatten)]
+    pub session: SessionArgs,
+}
+
+/// `dtwn exec`.
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// The node.
+    pub node: String,
+    /// The program and its arguments, after `--`.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<std::ffi::OsString>,
+    #[command(flatten)]
+    pub session: SessionArgs,
+}
+
+/// `dtwn link`.
+#[derive(Debug, Subcommand)]
+pub enum LinkCommand {
+    /// Change properties of a link; what is not named stays as it is.
+    Set(LinkSetArgs),
+    /// Let a link carry nothing.
+    Down(LinkEndArgs),
+    /// Let a link carry again.
+    Up(LinkEndArgs),
+}
+
+/// The two ends of a link.
+#[derive(Debug, Args)]
+pub struct LinkEndArgs {
+    /// Sending station: `mbs`, `bs1`, `ug1.7`.
+    pub from: String,
+    /// Receiving station.
+    pub to: String,
+    /// Change the opposite direction as well.
+    #[arg(long)]
+    pub both: bool,
+    #[command(flatten)]
+    pub session: SessionArgs,
+}
+
+/// `dtwn link set`.
+#[derive(Debug, Args)]
+pub struct LinkSetArgs {
+    #[command(flatten)]
+    pub ends: LinkEndArgs,
+    /// Propagation delay: `20ms`.
+    #[arg(long, value_name = "TIME")]
+    pub delay: Option<String>,
+    /// Jitter, added to the delay: `2ms`.
+    #[arg(long, value_name = "TIME")]
+    pub jitter: Option<String>,
+    /// Packet loss: `5%` or `0.05`.
+    #[arg(long, value_name = "SHARE")]
+    pub loss: Option<String>,
+    /// Rate instead of the radio's: `10mbit`.
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<String>,
+    /// Duplicated packets.
+    #[arg(long, value_name = "SHARE")]
+    pub duplicate: Option<String>,
+    /// Packets with a flipped bit.
+    #[arg(long, value_name = "SHARE")]
+    pub corrupt: Option<String>,
+    /// Packets that later ones overtake.
+    #[arg(long, value_name = "SHARE")]
+    pub reorder: Option<String>,
+    /// Queue length: `64KiB`.
+    #[arg(long, value_name = "BYTES")]
+    pub queue: Option<String>,
+}
+
+/// `dtwn partition`.
+#[derive(Debug, Args)]
+pub struct PartitionArgs {
+    /// Groups of nodes, separated by commas inside a group and by `:` between groups.
+    #[arg(required = true, value_name = "GROUPS")]
+    pub groups: Vec<String>,
+    /// Only cut what goes from the first group to the others.
+    #[arg(long)]
+    pub one_way: bool,
+    #[command(flatten)]
+    pub session: SessionArgs,
+}
+
+/// A node of a session.
+#[derive(Debug, Args)]
+pub struct NodeArgs {
+    /// The node.
+    pub node: String,
+    #[command(flatten)]
+    pub session: SessionArgs,
+}
+
+/// `dtwn capture`.
+#[derive(Debug, Args)]
+pub struct CaptureArgs {
+    /// A node (`bs1`), a link (`bs1:mbs`), or nothing for all packets.
+    pub what: Option<String>,
+    /// The file to write; `-` for standard output.
+    #[arg(short, long, default_value = "-", value_name = "FILE")]
+    pub output: PathBuf,
+    /// Stop after this much wall time.
+    #[arg(long, value_name = "TIME")]
+    pub duration: Option<String>,
+    #[command(flatten)]
+    pub session: SessionArgs,
+}
+
+/// `dtwn runs`.
+#[derive(Debug, Subcommand)]
+pub enum RunsCommand {
+    /// List recorded runs, the newest first.
+    List {
+        /// Where they are.
+        #[arg(long, value_name = "DIR", default_value = "runs")]
+        out: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove all but the newest runs; never one that is being recorded.
+    Prune {
+        /// Where they are.
+        #[arg(long, value_name = "DIR", default_value = "runs")]
+        out: PathBuf,
+        /// How many to keep.
+        #[arg(long, default_value_t = 10)]
+        keep: usize,
+        /// Only say what would be removed.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// `dtwn validate`.
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// The topology files.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Print the topology with every default filled in.
+    #[arg(long)]
+    pub print: bool,
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
+}
+
+/// `dtwn graph`.
+#[derive(Debug, Args)]
+pub struct GraphArgs {
+    /// The topology file.
+    pub topology: PathBuf,
+    /// What to draw.
+    #[arg(long, value_enum, default_value_t = GraphFormat::Map)]
+    pub format: GraphFormat,
+    /// The file to write instead of standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
+}
+
+/// How a topology is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// A map for the terminal.
+    Map,
+    /// A picture.
+    Svg,
+    /// A graph for Graphviz.
+    Dot,
+}
+
+/// `dtwn __session`.
+#[derive(Debug, Args)]
+pub struct InternalSessionArgs {
+    /// The run directory, with the rendered topology in it.
+    #[arg(long)]
+    pub run_dir: PathBuf,
+    /// The session's name.
+    #[arg(long)]
+    pub name: String,
+}

@@ -1,0 +1,35 @@
+//! The verbs, one module each.
+
+pub mod capture;
+pub mod doctor;
+pub mod down;
+pub mod events;
+pub mod exec;
+pub mod graph;
+pub mod headless;
+pub mod logs;
+pub mod manual;
+pub mod plan;
+pub mod ps;
+pub mod runs;
+pub mod status;
+pub mod steer;
+pub mod up;
+pub mod validate;
+
+use std::io::Write;
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+
+/// Prints a value as indented JSON on standard output.
+fn print_json(value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::Output(error.into()))?;
+    print_line(&text)
+}
+
+/// Prints a line on standard output; unlike `println!` it reports a full disk instead of panicking.
+fn print_line(text: &str) -> Result<()> {
+    writeln!(std::io::stdout(), "{text}").map_err(Error::Output)
+}

@@ -1,0 +1,88 @@
+//! `summary.json`: what came of a run.
+
+use std::{fs, path::Path};
+
+use dtwn_model::Plan;
+use serde_json::{Value, json};
+
+use crate::{
+    error::{Error, Result},
+    state::RunState,
+};
+
+/// Schema of the file.
+pub const SCHEMA: u32 = 1;
+
+/// Where a run's summary is.
+pub fn path(run_dir: &Path) -> std::path::PathBuf {
+    run_dir.join("summary.json")
+}
+
+/// Writes the summary of a run, whole or not at all.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write(
+    run_dir: &Path,
+    state: &RunState,
+    plan: &Plan,
+    teardown_ms: f64,
+    recorder_failure: Option<String>,
+) -> Result<()> {
+    let summary = summarise(state, plan, teardown_ms, recorder_failure);
+    let path = path(run_dir);
+    let partial = run_dir.join("summary.json.partial");
+    let text = format!("{summary:#}\n");
+    fs::write(&partial, text).and_then(|()| fs::rename(&partial, &path)).map_err(Error::file("write", &path))
+}
+
+fn summarise(state: &RunState, plan: &Plan, teardown_ms: f64, recorder_failure: Option<String>) -> Value {
+    let started = state.started.as_ref();
+    json!({
+        "schema": SCHEMA,
+        "name": started.map(|started| &started.name),
+        "seed": started.map(|started| started.seed),
+        "dilation": plan.dilation,
+        "verdict": state.fidelity.verdict,
+        "fidelity": state.fidelity,
+        "ended": state.ended,
+        "emulated_s": state.now_ns as f64 / 1e9,
+        "bringup_ms": state.bringup_ms,
+        "teardown_ms": teardown_ms,
+        "rounds": state.rounds,
+        "events_lost": state.events_lost,
+        "recorder_failure": recorder_failure,
+        "session_cpu_s": state.session_cpu_s,
+        "nodes": state.nodes.values().map(|node| json!({
+            "id": node.info.name,
+            "role": node.info.role,
+            "pid": node.last_pid,
+            "exit": node.exit,
+            "restarts": node.restarts,
+            "cpu_s": node.used.cpu_s,
+            "rss_peak": node.rss_peak_bytes,
+        })).collect::<Vec<_>>(),
+        "links": state.links.values().map(|link| json!({
+            "from": link.info.from,
+            "to": link.info.to,
+            "kind": link.info.kind,
+            "rate_bps": link.info.rate_bps,
+            "sent": link.counters.sent,
+            "delivered": link.counters.delivered,
+            "dropped": link.counters.dropped,
+            "bytes": link.counters.bytes,
+        })).collect::<Vec<_>>(),
+        "transfers": state.transfers.iter().map(|(kind, stats)| {
+            let (measured_p50, predicted_p50) = stats.quantile_ms(0.5);
+            let (measured_p99, predicted_p99) = stats.quantile_ms(0.99);
+            (kind.clone(), json!({
+                "count": stats.count,
+                "bytes": stats.bytes,
+                "measured_ms_p50": measured_p50,
+                "measured_ms_p99": measured_p99,
+                "predicted_ms_p50": predicted_p50,
+                "predicted_ms_p99": predicted_p99,
+            }))
+        }).collect::<serde_json::Map<_, _>>(),
+    })
+}

@@ -1,0 +1,264 @@
+//! The state of a run as a fold over its events: what status, summary, progress and screens show.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use dtwn_proto::event::{
+    EndReason, Event, Exit, Fidelity, Level, LinkCounters, LinkInfo, NodeCounters, NodeInfo, Round,
+    SessionStarted, Transfer, What,
+};
+use hdrhistogram::Histogram;
+use indexmap::IndexMap;
+
+/// Notices kept; older ones stay in the event file.
+const NOTICES_MAX: usize = 100;
+
+/// Everything that is known of a run at one moment. Its size depends on the network, never on the run's length.
+#[derive(Debug, Default)]
+pub struct RunState {
+    /// What stays true for the run.
+    pub started: Option<SessionStarted>,
+    /// Emulated time of the last event, nanoseconds.
+    pub now_ns: i64,
+    /// Wall milliseconds that bringing up took.
+    pub bringup_ms: Option<f64>,
+    /// Every node by name, in the topology's order.
+    pub nodes: IndexMap<String, NodeState>,
+    /// Every link by name.
+    pub links: IndexMap<String, LinkState>,
+    /// Transfers by kind.
+    pub transfers: BTreeMap<String, TransferStats>,
+    /// Twins by the BS that holds them: count, median and 99th percentile of their age in emulated ms.
+    pub twin_ages: BTreeMap<String, (u32, f64, f64)>,
+    /// Rounds that ended.
+    pub rounds: u64,
+    /// The last of them.
+    pub last_round: Option<Round>,
+    /// The verdict.
+    pub fidelity: Fidelity,
+    /// The latest notices.
+    pub notices: VecDeque<(i64, String, Level, String)>,
+    /// CPU seconds of the session process.
+    pub session_cpu_s: f64,
+    /// Events that a node counted but that never arrived.
+    pub events_lost: u64,
+    /// Why the run ended.
+    pub ended: Option<EndReason>,
+    sequences: BTreeMap<String, u64>,
+}
+
+/// A node.
+#[derive(Debug)]
+pub struct NodeState {
+    /// What it is.
+    pub info: NodeInfo,
+    /// What it is doing.
+    pub phase: Phase,
+    /// Its process, while it has one.
+    pub pid: Option<i32>,
+    /// Its last process.
+    pub last_pid: Option<i32>,
+    /// How its last process ended.
+    pub exit: Option<Exit>,
+    /// Whether that end was asked for.
+    pub exit_expected: bool,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// What its processes have used; CPU seconds over all of them.
+    pub used: NodeCounters,
+    /// Most resident memory seen, bytes.
+    pub rss_peak_bytes: u64,
+    cpu_before_s: f64,
+}
+
+/// What a node is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Its process starts.
+    Starting,
+    /// It works.
+    Ready,
+    /// It is stopped and can go on.
+    Paused,
+    /// It has no process.
+    Exited,
+}
+
+impl Phase {
+    /// The name used in output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Paused => "paused",
+            Self::Exited => "exited",
+        }
+    }
+}
+
+/// A link.
+#[derive(Debug)]
+pub struct LinkState {
+    /// What it is, with changes applied.
+    pub info: LinkInfo,
+    /// What it has counted.
+    pub counters: LinkCounters,
+}
+
+/// Transfers of one kind.
+#[derive(Debug)]
+pub struct TransferStats {
+    /// How many.
+    pub count: u64,
+    /// Their payload bytes together.
+    pub bytes: u64,
+    measured_us: Histogram<u64>,
+    predicted_us: Histogram<u64>,
+}
+
+impl TransferStats {
+    /// Quantiles in milliseconds: measured, predicted.
+    pub fn quantile_ms(&self, quantile: f64) -> (f64, f64) {
+        let of = |histogram: &Histogram<u64>| histogram.value_at_quantile(quantile) as f64 / 1000.0;
+        (of(&self.measured_us), of(&self.predicted_us))
+    }
+}
+
+impl RunState {
+    /// Takes one more event into account.
+    pub fn apply(&mut self, event: &Event) {
+        self.now_ns = self.now_ns.max(event.at_ns);
+        self.count_gap(event);
+        match &event.what {
+            What::SessionStarted(started) => self.begin(started),
+            What::Up { bringup_ms } => self.bringup_ms = Some(*bringup_ms),
+            What::NodeStarted { node, pid, restarts } => {
+                self.sequences.remove(node);
+                if let Some(node) = self.nodes.get_mut(node) {
+                    node.phase = Phase::Starting;
+                    node.pid = Some(*pid);
+                    node.last_pid = Some(*pid);
+                    node.restarts = *restarts;
+                    node.cpu_before_s = node.used.cpu_s;
+                }
+            }
+            What::NodeReady { node, .. } => self.set_phase(node, Phase::Ready),
+            What::NodePaused { node, paused } => {
+                self.set_phase(node, if *paused { Phase::Paused } else { Phase::Ready });
+            }
+            What::NodeExited { node, exit, expected, .. } => {
+                if let Some(node) = self.nodes.get_mut(node) {
+                    node.phase = Phase::Exited;
+                    node.pid = None;
+                    node.exit = Some(*exit);
+                    node.exit_expected = *expected;
+                }
+            }
+            What::LinkChanged { link, now, .. } => match self.links.get_mut(link) {
+                Some(state) => state.info = now.clone(),
+                None => self.add_link(now),
+            },
+            What::Rates { rates, .. } => {
+                for (link, rate_bps) in rates {
+                    if let Some(link) = self.links.get_mut(link) {
+                        link.info.rate_bps = Some(*rate_bps);
+                    }
+                }
+            }
+            What::Sample(sample) => {
+                self.session_cpu_s = sample.session_cpu_s;
+                for counters in &sample.links {
+                    if let Some(link) = self.links.get_mut(&counters.link) {
+                        link.counters = counters.clone();
+                    }
+                }
+                for counters in &sample.nodes {
+                    if let Some(node) = self.nodes.get_mut(&counters.node) {
+                        node.rss_peak_bytes = node.rss_peak_bytes.max(counters.rss_bytes);
+                        node.used = counters.clone();
+                        node.used.cpu_s += node.cpu_before_s;
+                    }
+                }
+            }
+            What::Transfer(transfer) => self.add_transfer(transfer),
+            What::TwinAges { twins, p50_ms, p99_ms } => {
+                self.twin_ages.insert(event.node.clone(), (*twins, *p50_ms, *p99_ms));
+            }
+            What::Round(round) => {
+                self.rounds = self.rounds.max(round.round);
+                self.last_round = Some(round.clone());
+            }
+            What::Fidelity(fidelity) => self.fidelity = fidelity.clone(),
+            What::Notice { level, text } => {
+                if self.notices.len() == NOTICES_MAX {
+                    self.notices.pop_front();
+                }
+                self.notices.push_back((event.at_ns, event.node.clone(), *level, text.clone()));
+            }
+            What::Ended { reason } => self.ended = Some(reason.clone()),
+            What::Partitioned { .. } | What::Healed => {}
+        }
+    }
+
+    fn begin(&mut self, started: &SessionStarted) {
+        for info in &started.nodes {
+            self.nodes.insert(
+                info.name.clone(),
+                NodeState {
+                    info: info.clone(),
+                    phase: Phase::Starting,
+                    pid: None,
+                    last_pid: None,
+                    exit: None,
+                    exit_expected: false,
+                    restarts: 0,
+                    used: NodeCounters { node: info.name.clone(), ..NodeCounters::default() },
+                    rss_peak_bytes: 0,
+                    cpu_before_s: 0.0,
+                },
+            );
+        }
+        started.links.iter().for_each(|link| self.add_link(link));
+        self.started = Some(started.clone());
+    }
+
+    fn add_link(&mut self, info: &LinkInfo) {
+        let counters = LinkCounters { link: info.name.clone(), ..LinkCounters::default() };
+        self.links.insert(info.name.clone(), LinkState { info: info.clone(), counters });
+    }
+
+    fn add_transfer(&mut self, transfer: &Transfer) {
+        let stats = self.transfers.entry(transfer.kind.clone()).or_insert_with(|| TransferStats {
+            count: 0,
+            bytes: 0,
+            measured_us: histogram(),
+            predicted_us: histogram(),
+        });
+        stats.count += 1;
+        stats.bytes += transfer.bytes;
+        stats.measured_us.saturating_record((transfer.measured_ms.max(0.0) * 1000.0) as u64);
+        stats.predicted_us.saturating_record((transfer.predicted_ms.max(0.0) * 1000.0) as u64);
+    }
+
+    fn set_phase(&mut self, node: &str, phase: Phase) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.phase = phase;
+        }
+    }
+
+    fn count_gap(&mut self, event: &Event) {
+        let expected = self.sequences.get(&event.node).map_or(0, |last| last + 1);
+        if event.sequence > expected {
+            self.events_lost += event.sequence - expected;
+        }
+        self.sequences.insert(event.node.clone(), event.sequence);
+    }
+}
+
+/// Microseconds up to an hour with three digits.
+fn histogram() -> Histogram<u64> {
+    const HOUR_US: u64 = 3_600_000_000;
+    Histogram::new_with_bounds(1, HOUR_US, 3).unwrap_or_else(|_| {
+        // Only invalid bounds make this fail, and these are constants; an empty auto-resizing histogram serves as well.
+        Histogram::new(3).unwrap_or_else(|_| unreachable!("three digits are always accepted"))
+    })
+}
