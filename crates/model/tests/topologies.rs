@@ -15,7 +15,7 @@ fn loaded(name: &str) -> Loaded {
 }
 
 fn plan(name: &str) -> Plan {
-    Plan::new(&loaded(name).topology).unwrap()
+    Plan::new(&loaded(name).topology).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// Coherence slots over which fading is averaged: 200 s.
@@ -162,7 +162,7 @@ fn keys(prefix: &str, value: &toml::Value, found: &mut Vec<String>) {
             }
         }
         toml::Value::Array(list) if list.first().is_some_and(toml::Value::is_table) => {
-            keys(prefix, &list[0], found)
+            keys(prefix, &list[0], found);
         }
         _ => found.push(prefix.trim_start_matches('.').to_owned()),
     }

@@ -1,5 +1,7 @@
 //! Files read, merged and refused.
 
+mod hostile;
+
 use super::*;
 use crate::units::{Hertz, Interval, Metres, Probability};
 use miette::Diagnostic;
@@ -280,7 +282,14 @@ fn names_must_be_unique_and_meet_somebody() {
     let (spot, message, help) = one(&small_and("[[link.override]]\nfrom = \"bs1\"\nto = \"bs7\"\nloss = 1"));
     assert_eq!((spot.as_str(), message.as_str()), ("\"bs7\"", "there is nobody called `bs7` for this link"));
     assert_eq!(help, "did you mean `bs1`?");
-    assert_eq!(one(&small_and("[[link.override]]\nfrom = \"ug1.4\"\nto = \"bs1\"")).0, "\"ug1.4\"");
+    let (spot, _, help) = one(&small_and("[[link.override]]\nfrom = \"ug1.4\"\nto = \"bs1\""));
+    assert_eq!((spot.as_str(), help.as_str()), ("\"ug1.4\"", "the users of `ug1` are ug1.1 to ug1.3"));
+    for user in ["ug1.0", "ug1.03", "ug1.+3", "ug1.", "ug9.1"] {
+        assert_eq!(
+            one(&small_and(&format!("[[link.override]]\nfrom = \"{user}\"\nto = \"bs1\""))).0,
+            format!("\"{user}\"")
+        );
+    }
     assert_eq!(one(&small_and("[[link.override]]\nfrom = \"bs1\"\nto = \"bs1\"")).0, "\"bs1\"");
     assert!(one(&small_and("[[link.override]]\nfrom = \"bs1\"")).1.contains("needs `to`"));
     assert_eq!(one(&small_and("[[users]]\nid = \"ug2\"\naround = \"bs3\"")).0, "\"bs3\"");

@@ -4,7 +4,6 @@ use super::checks::Checks;
 use crate::suggest::suggest;
 use crate::topology::{Arq, LinkOverride, LinkSettings, OrNone, QueueLimit, RateSource, Topology};
 use crate::units::{BitsPerSecond, Bytes, Interval};
-use std::collections::HashSet;
 
 /// The medium's limits: a longer delay or a higher rate is a slip of the unit.
 const TIME_MAX: Interval = Interval::from_millis(3_600_000);
@@ -19,11 +18,10 @@ pub(super) fn links(topology: &Topology, checks: &mut Checks) {
     {
         whole(&format!("link.{class}"), settings, checks);
     }
-    let names = names(topology);
     for (i, exception) in link.overrides.iter().enumerate() {
         let path = format!("link.override[{i}]");
-        end(&path, "from", &exception.from, &names, checks);
-        end(&path, "to", &exception.to, &names, checks);
+        end(&path, "from", &exception.from, topology, checks);
+        end(&path, "to", &exception.to, topology, checks);
         checks.ensure(
             exception.from != exception.to || exception.from.is_empty(),
             format!("{path}.to"),
@@ -34,19 +32,20 @@ pub(super) fn links(topology: &Topology, checks: &mut Checks) {
     }
 }
 
-/// All that a link's end may be called: stations and groups.
-fn names(topology: &Topology) -> HashSet<String> {
-    let users = topology.users.iter().flat_map(|group| {
-        // Beyond the limit the file is refused anyway.
-        let count = group.count.min(crate::topology::USERS_MAX as u32);
-        (1..=count).map(|n| format!("{}.{n}", group.id))
+/// A link's end must name a node or a user.
+fn end(path: &str, key: &str, name: &str, topology: &Topology, checks: &mut Checks) {
+    let nodes = || {
+        let groups = topology.users.iter().map(|group| &group.id);
+        topology.bs.iter().map(|bs| &bs.id).chain(groups).chain([&topology.mbs.id]).map(String::as_str)
+    };
+    let group = name
+        .split_once('.')
+        .and_then(|(group, number)| Some((topology.users.iter().find(|users| users.id == group)?, number)));
+    // A user's number as it is printed: no sign, no leading zero.
+    let is_user = group.is_some_and(|(group, number)| {
+        number.parse::<u32>().is_ok_and(|n| (1..=group.count).contains(&n) && n.to_string() == number)
     });
-    let nodes = topology.bs.iter().map(|bs| &bs.id).chain(topology.users.iter().map(|group| &group.id));
-    users.chain(nodes.cloned()).chain([topology.mbs.id.clone()]).collect()
-}
-
-fn end(path: &str, key: &str, name: &str, names: &HashSet<String>, checks: &mut Checks) {
-    if names.contains(name) {
+    if is_user || nodes().any(|node| node == name) {
         return;
     }
     let message = if name.is_empty() {
@@ -54,12 +53,11 @@ fn end(path: &str, key: &str, name: &str, names: &HashSet<String>, checks: &mut 
     } else {
         format!("there is nobody called `{name}` for this link")
     };
-    let mut known: Vec<&str> = names.iter().map(String::as_str).collect();
-    known.sort_unstable();
-    let help = suggest(name, known).map_or_else(
-        || "name the MBS, a BS, a user group or a user, like bs1 or ug1.3".to_owned(),
-        |near| format!("did you mean `{near}`?"),
-    );
+    let help = match (group, suggest(name, nodes())) {
+        (Some((group, _)), _) => format!("the users of `{0}` are {0}.1 to {0}.{1}", group.id, group.count),
+        (None, Some(near)) => format!("did you mean `{near}`?"),
+        (None, None) => "name the MBS, a BS, a user group or a user, like bs1 or ug1.3".to_owned(),
+    };
     checks.fail(format!("{path}.{key}"), message, help);
 }
 
