@@ -119,6 +119,7 @@ impl Driver {
         let endpoint = EndpointId(index as u16);
         for _ in 0..BATCH {
             match rustix::io::read(&self.tuns[index], &mut *self.buffer) {
+                Ok(0) => return self.abandon(endpoint, Errno::NODEV),
                 Ok(len) => {
                     self.core.ingress(endpoint, &mut self.buffer, len, now());
                     self.write_due();
@@ -131,7 +132,7 @@ impl Driver {
         self.core.set_backlogged(endpoint, true, now());
     }
 
-    /// A TUN that cannot be read any more, because its namespace has gone, would be reported ready for ever.
+    /// A TUN that cannot be read any more, because its interface was deleted, would be reported ready for ever.
     fn abandon(&mut self, endpoint: EndpointId, errno: Errno) {
         tracing::warn!(endpoint = endpoint.0, %errno, "a TUN cannot be read any more");
         self.core.set_backlogged(endpoint, false, now());

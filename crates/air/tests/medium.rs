@@ -8,8 +8,12 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use common::{LONG, SHORT, World, address};
-use dtwn_air::{AirError, EndpointId, LinkId, LinkPatch, LinkProperties, Loss, Queue, QueueBytes, StationId};
+use common::{LONG, SHORT, World, address, node, star};
+use dtwn_air::{
+    AirError, EndpointId, LinkId, LinkPatch, LinkProperties, Loss, Medium, Options, Queue, QueueBytes,
+    StationId,
+};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 #[test]
 fn packets_pass_both_ways_with_the_links_delay() {
@@ -172,17 +176,21 @@ fn a_full_queue_drops_and_bounds_memory() {
     assert_eq!(snapshot.totals.drops.host, 0);
 }
 
-/// A namespace that goes away takes its TUN with it; the others go on.
+/// A descriptor that has come to its end, as a TUN's does when its interface is deleted, is given up; the others go on.
 #[test]
 fn a_vanished_endpoint_does_not_disturb_the_others() {
-    let mut world = World::new(3, |_| LinkProperties::default());
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::empty()).unwrap();
+    let (nodes, mut tuns): (Vec<_>, Vec<_>) = (0..3).map(|i| node(address(i))).unzip();
+    tuns.push(ours);
+    let spec = star(3, |_| LinkProperties::default());
+    let world = World { medium: Medium::start(spec, tuns, Options::default()).unwrap(), nodes };
     let (one, two) = (world.udp(1, 9000), world.udp(2, 9000));
-    drop(world.nodes.pop());
-    // The kernel takes a namespace down in the background; from then on writes into its TUN fail.
-    world.wait_for("the TUN to vanish", |snapshot| {
-        one.send_to(b"nobody home", (address(3), 9000)).unwrap();
-        snapshot.endpoints[3].drops.host > 0
-    });
+    one.send_to(b"somebody", (address(3), 9000)).unwrap();
+    world.wait_for("the first packet", |s| s.endpoints[3].written.packets == 1);
+    drop(theirs);
+    one.send_to(b"nobody", (address(3), 9000)).unwrap();
+    world.wait_for("the refused write", |s| s.endpoints[3].drops.host == 1);
     assert!(world.arrives(&one, &two, b"still here", LONG));
     let before = world.medium.snapshot().unwrap().cpu_ns;
     std::thread::sleep(Duration::from_millis(200));

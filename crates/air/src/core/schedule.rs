@@ -84,7 +84,7 @@ mod tests {
         #[test]
         fn first_is_always_the_least(changes in prop::collection::vec((0usize..20, 0u64..100), 1..300)) {
             let mut schedule = Schedule::default();
-            let mut model = vec![NEVER; 20];
+            let mut model = [NEVER; 20];
             for _ in 0..20 {
                 schedule.push();
             }

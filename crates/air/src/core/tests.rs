@@ -156,9 +156,9 @@ fn a_late_caller_changes_no_time() {
             world.send(i * MS, 1, 2, (i % 5) as u16, 200 + (i as usize * 37) % 1200);
         }
         if late {
-            world.jump(10_000 * MS)
+            world.jump(10_000 * MS);
         } else {
-            world.run(10_000 * MS)
+            world.run(10_000 * MS);
         }
         world.out
     };
@@ -722,7 +722,7 @@ impl World {
             Action::Patch { link, patch } => self.patch(now, link, patch),
             // Loops are refused and change nothing.
             Action::Attach { station, parent } => {
-                drop(core.attach(StationId(station), StationId(parent), now))
+                let _ = core.attach(StationId(station), StationId(parent), now);
             }
             Action::Override { from, to, set: true } => {
                 let link = LinkProperties { delay: Duration::from_millis(3), ..rate(1e6) };
