@@ -1,7 +1,6 @@
 //! The commands' end of a session's control socket: blocking, one request at a time.
 
 use std::{
-    io::BufReader,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
 };
@@ -24,7 +23,8 @@ pub struct Client {
     pub name: String,
     /// Where it records.
     pub run_dir: PathBuf,
-    reader: BufReader<UnixStream>,
+    // Not buffered: descriptors travel beside the byte that carries them, and reading ahead would lose them.
+    stream: UnixStream,
 }
 
 impl Client {
@@ -44,7 +44,7 @@ impl Client {
     pub fn connect_to(name: String, socket: &Path, read_only: bool) -> Result<Self> {
         let stream = UnixStream::connect(socket)
             .map_err(|error| Error::NoSession(format!("the session {name} does not listen: {error}")))?;
-        let mut client = Self { name, run_dir: PathBuf::new(), reader: BufReader::new(stream) };
+        let mut client = Self { name, run_dir: PathBuf::new(), stream };
         client.send(&Hello { version: VERSION.into(), read_only })?;
         match client.receive()? {
             Response::Welcome { version, run_dir, .. } if version == VERSION => {
@@ -87,12 +87,12 @@ impl Client {
     /// # Errors
     /// [`Error::Conversation`] when the connection breaks; it holds [`FrameError::Closed`] when the session has ended.
     pub fn receive(&mut self) -> Result<Response> {
-        frame::read(&mut self.reader).map_err(|source| self.broken(source))
+        frame::read(&mut self.stream).map_err(|source| self.broken(source))
     }
 
     /// The socket itself, for descriptors that follow a message.
     pub fn socket(&self) -> &UnixStream {
-        self.reader.get_ref()
+        &self.stream
     }
 
     /// An error for an answer that does not fit the question.
@@ -106,7 +106,7 @@ impl Client {
     /// # Errors
     /// [`Error::Conversation`] when the connection breaks.
     pub fn send(&mut self, message: &impl serde::Serialize) -> Result<()> {
-        frame::write(self.reader.get_mut(), message).map_err(|source| self.broken(source))
+        frame::write(&mut self.stream, message).map_err(|source| self.broken(source))
     }
 
     fn broken(&self, source: FrameError) -> Error {
