@@ -16,6 +16,7 @@ pub mod replay;
 pub mod segment;
 pub mod sim;
 pub mod state;
+pub mod store;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tx;

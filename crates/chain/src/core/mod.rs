@@ -53,13 +53,21 @@ pub struct Recovered {
     pub certificate: Option<SharedCertificate>,
     /// Journal entries that follow: votes, blocks, certificates and transactions above the finalized chain.
     pub journal: Vec<Record>,
+    /// This replica only follows in epochs before this one. 0 but for a replica that lost its votes: it may have
+    /// voted in the latest epoch that it could have known, so it votes again in an epoch that began after its loss.
+    pub vote_from: Epoch,
 }
 
 impl Recovered {
     /// The start of a new chain.
     #[must_use]
     pub fn genesis(registry: &Registry) -> Self {
-        Self { state: Arc::new(State::genesis(registry)), certificate: None, journal: Vec::new() }
+        Self {
+            state: Arc::new(State::genesis(registry)),
+            certificate: None,
+            journal: Vec::new(),
+            vote_from: 0,
+        }
     }
 }
 
@@ -94,6 +102,7 @@ pub struct Core {
     sync: Sync,
     mempool: Mempool,
     next_sequence: u64,
+    vote_from: Epoch,
     /// Own transactions are passed on at this time.
     gossip_at: Option<Micros>,
     /// Offences that this replica submitted evidence of, in this epoch.
@@ -142,6 +151,7 @@ impl Core {
             sync: Sync::default(),
             mempool,
             next_sequence: 1,
+            vote_from: recovered.vote_from,
             gossip_at: None,
             accused: BTreeSet::new(),
             claimed: BTreeSet::new(),
@@ -255,7 +265,7 @@ impl Core {
     }
 
     fn is_producer(&self) -> bool {
-        self.id().is_some_and(|id| self.set().contains(id))
+        self.state.epoch >= self.vote_from && self.id().is_some_and(|id| self.set().contains(id))
     }
 
     fn persist(&mut self, record: Record) -> u64 {
@@ -346,7 +356,8 @@ impl Recovered {
     /// # Errors
     /// [`crate::Error::Block`] when a committed block does not follow from what precedes it.
     pub fn replay(registry: &Registry, base: State, records: Vec<Record>) -> crate::Result<Self> {
-        let mut recovered = Self { state: Arc::new(base), certificate: None, journal: Vec::new() };
+        let mut recovered =
+            Self { state: Arc::new(base), certificate: None, journal: Vec::new(), vote_from: 0 };
         for record in records {
             match record {
                 Record::Commit(block, certificate) => {
@@ -362,3 +373,6 @@ impl Recovered {
         Ok(recovered)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -131,8 +131,8 @@ impl Core {
     /// Rule 1: the leader of the current view proposes, once, on the highest certified view that it can justify.
     pub(super) fn try_propose(&mut self) {
         let view = self.current;
-        let me = self.id();
-        if me != Some(self.set().leader(view)) || self.now < self.pace.slot_at {
+        let leads = self.id() == Some(self.set().leader(view)) && self.is_producer();
+        if !leads || self.now < self.pace.slot_at {
             return;
         }
         let own = self.views.entry(view).or_default().own;

@@ -545,17 +545,16 @@ impl<'a> World<'a> {
         }
     }
 
-    /// True for a replica that follows the rules and hears from at least one other that does.
+    /// True for a replica that follows the rules and has some other such replica to hear and to be heard by. One
+    /// that nobody hears cannot ask for what it missed.
     fn must_advance(&self, process: &Process) -> bool {
         let Some((from, to)) = self.schedule.lasting() else { return process.is_honest() };
-        let deaf = to >> process.address & 1 == 1;
-        let hears = |other: &Process| {
-            other.is_honest()
-                && other.id.is_some()
-                && other.address != process.address
-                && from >> other.address & 1 == 0
+        let cut = |a: u16, b: u16| from >> a & 1 == 1 && to >> b & 1 == 1;
+        let connected = |other: &Process| {
+            let distinct = other.is_honest() && other.id.is_some() && other.address != process.address;
+            distinct && !cut(process.address, other.address) && !cut(other.address, process.address)
         };
-        process.is_honest() && (!deaf || self.processes.iter().any(hears))
+        process.is_honest() && self.processes.iter().any(connected)
     }
 
     fn note(&mut self, line: String) {
