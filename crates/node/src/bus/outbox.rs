@@ -316,3 +316,6 @@ impl Outbox {
         let _ = queued.entry.ticket.send(delivery);
     }
 }
+
+#[cfg(test)]
+mod tests;

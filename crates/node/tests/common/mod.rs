@@ -50,6 +50,18 @@ pub async fn pair() -> ((Bus, Receiver), (Bus, Receiver)) {
     (a, b)
 }
 
+/// Starts a bus at an address that an earlier one has just given up; its listener closes a moment after it is dropped.
+pub async fn start_again(config: BusConfig) -> (Bus, Receiver) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match Bus::start(config.clone()).await {
+            Ok(started) => return started,
+            Err(error) => assert!(Instant::now() < end, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 pub async fn receive(receiver: &mut Receiver) -> Incoming {
     tokio::time::timeout(PATIENCE, receiver.recv()).await.expect("a message in time").expect("a running bus")
 }
