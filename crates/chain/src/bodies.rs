@@ -318,7 +318,7 @@ impl Bodies {
             BodyMessage::Offer(digest) => self.offered(from, &digest),
             BodyMessage::Ask(digest) => self.asked(from, digest),
             BodyMessage::Manifest { digest, size_bytes, chunks } => {
-                self.manifest(from, digest, size_bytes, chunks)
+                self.manifest(from, digest, size_bytes, &chunks);
             }
             BodyMessage::Pull { digest, first, count } => self.pulled(from, digest, first, count),
             BodyMessage::Chunk { digest, index, bytes } => self.chunk(from, digest, index, bytes),
@@ -347,15 +347,15 @@ impl Bodies {
         }
     }
 
-    fn manifest(&mut self, from: ReplicaId, digest: Digest, size_bytes: u64, chunks: Vec<ChainingValue>) {
+    fn manifest(&mut self, from: ReplicaId, digest: Digest, size_bytes: u64, chunks: &[ChainingValue]) {
         let Some(fetch) = self.fetching.get_mut(&digest) else { return };
         if fetch.manifest.is_empty() {
             // A body whose real length differs from the recorded one is never taken.
-            if size_bytes != fetch.size_bytes || root_of(&chunks, size_bytes) != Some(digest) {
+            if size_bytes != fetch.size_bytes || root_of(chunks, size_bytes) != Some(digest) {
                 return;
             }
             fetch.chunks = vec![None; chunks.len()];
-            fetch.manifest = chunks;
+            fetch.manifest = chunks.to_vec();
         }
         fetch.holders.insert(from);
         self.pull(&digest);

@@ -79,7 +79,7 @@ impl Genesis {
     /// [`Error::Config`] naming what is wrong.
     pub fn check(&self) -> Result<()> {
         let producers = usize::from(self.params.producers);
-        let problem = if producers < MIN_PRODUCERS || producers > MAX_PRODUCERS {
+        let problem = if !(MIN_PRODUCERS..=MAX_PRODUCERS).contains(&producers) {
             format!("{producers} producers; between {MIN_PRODUCERS} and {MAX_PRODUCERS} are possible")
         } else if self.validators.len() < producers {
             format!("{} base stations cannot fill {producers} producer seats", self.validators.len())

@@ -89,7 +89,7 @@ fn loss_is_made_good() {
     let mut count = 0u32;
     let mut lossy = |_: usize, message| {
         count += 1;
-        (count % 3 != 0).then_some(message)
+        (!count.is_multiple_of(3)).then_some(message)
     };
     let mut net = Net::new(3, BodyLimits::default());
     net.run(0, BodyInput::Insert(bytes.clone()), &mut lossy);

@@ -32,7 +32,7 @@ fn last_record(effects: &[Effect]) -> u64 {
         Effect::Persist { number, .. } => Some(*number),
         _ => None,
     });
-    numbers.last().unwrap()
+    numbers.max().unwrap()
 }
 
 /// A proposal of view 1, led by replica 1 (four producers with equal coins, in order of id).

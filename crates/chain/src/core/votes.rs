@@ -90,7 +90,7 @@ impl Core {
         let recorded = state.record(vote);
         if recorded.new && recorded.count >= quorum && state.certificate(&vote.statement).is_none() {
             let certificate = state.assemble(vote.statement, quorum);
-            self.accept(certificate, true);
+            self.accept(&certificate, true);
         }
         if let Some(evidence) = recorded.evidence {
             self.accuse(evidence);
@@ -165,12 +165,12 @@ impl Core {
         if !known && self.registry.verify_certificate(certificate, self.set(), self.quorum()).is_err() {
             return false;
         }
-        self.accept(certificate.clone(), false);
+        self.accept(certificate, false);
         true
     }
 
     /// Acts on a valid certificate (rule 6), assembled here or received.
-    fn accept(&mut self, certificate: SharedCertificate, assembled: bool) {
+    fn accept(&mut self, certificate: &SharedCertificate, assembled: bool) {
         let (epoch, view) = certificate.statement.round();
         self.views.entry(view).or_default().set_certificate(certificate.clone());
         // Durable before any vote that follows from it, since records keep their order.
@@ -181,7 +181,7 @@ impl Core {
         match certificate.statement {
             Statement::Notarize(proposal) => {
                 if self.rules.finalize_on_notarization {
-                    self.note_finalization(&certificate);
+                    self.note_finalization(certificate);
                 }
                 self.finalize_if_allowed(view);
                 self.want_unless_held(proposal.block);
@@ -197,7 +197,7 @@ impl Core {
                 }
             }
             Statement::Finalize(proposal) => {
-                self.note_finalization(&certificate);
+                self.note_finalization(certificate);
                 self.want_unless_held(proposal.block);
                 self.pace.strikes = 0;
             }

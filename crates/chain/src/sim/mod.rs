@@ -131,6 +131,8 @@ pub struct SimReport {
     pub worst_finality_ms: f64,
     /// Longest such time while faults lasted, in milliseconds of virtual time.
     pub worst_faulty_finality_ms: f64,
+    /// Digest of everything that happened in all schedules: equal for equal seeds and options.
+    pub trace_digest: u64,
     /// Broken invariants.
     pub violations: Vec<Violation>,
 }
@@ -217,6 +219,9 @@ impl SimReport {
         self.epochs += outcome.epochs;
         self.restarts += outcome.restarts;
         self.messages += outcome.messages;
+        // Commutative, since threads finish schedules in any order.
+        self.trace_digest =
+            self.trace_digest.wrapping_add(outcome.trace_hash.rotate_left((schedule.seed % 64) as u32));
         let calm = outcome.calm_finality_us as f64;
         self.worst_finality_delays = self.worst_finality_delays.max(calm / schedule.bound_us() as f64);
         self.worst_finality_ms = self.worst_finality_ms.max(calm / 1000.0);

@@ -259,7 +259,7 @@ impl<'a> World<'a> {
         if self.recording {
             let (to, from) =
                 (trace::name(&self.processes[to]), from.map_or("observer".into(), |id| id.to_string()));
-            self.note(format!("{to} hears from {from}: {}", trace::describe(&message)));
+            self.note(&format!("{to} hears from {from}: {}", trace::describe(&message)));
         }
         if let Some(byzantine) = &mut self.processes[to].byzantine {
             for (targets, extra) in byzantine.receive(&message, &mut self.rng) {
@@ -278,7 +278,7 @@ impl<'a> World<'a> {
         let records = crashed.disk.crash(torn, &mut self.rng);
         (self.now, 4u8, process, records.len()).hash(&mut self.hasher);
         if self.recording {
-            self.note(format!(
+            self.note(&format!(
                 "{} is killed, {} records remain",
                 trace::name(&self.processes[process]),
                 records.len()
@@ -304,7 +304,7 @@ impl<'a> World<'a> {
             return;
         }
         if self.recording {
-            self.note(format!("{} restarts at height {height}", trace::name(&self.processes[process])));
+            self.note(&format!("{} restarts at height {height}", trace::name(&self.processes[process])));
         }
         let core = self.core(self.processes[process].id, recovered);
         let chain_len = usize::try_from(height).unwrap_or(usize::MAX);
@@ -370,7 +370,7 @@ impl<'a> World<'a> {
                 if honest {
                     if self.recording {
                         let name = trace::name(&self.processes[process]);
-                        self.note(format!(
+                        self.note(&format!(
                             "{name} finalizes {} at height {}",
                             block.digest(),
                             block.header().height
@@ -557,7 +557,7 @@ impl<'a> World<'a> {
         process.is_honest() && self.processes.iter().any(connected)
     }
 
-    fn note(&mut self, line: String) {
+    fn note(&mut self, line: &str) {
         if self.outcome.trace.len() >= 2 * TRACE_LINES {
             self.outcome.trace.drain(..TRACE_LINES);
         }

@@ -1,12 +1,13 @@
 //! The embedded store of one replica: the finalized chain, the journal above it, and large bodies.
 //!
-//! Everything is in one redb file. Each value carries a checksum of its own on top of redb's page checksums, and
+//! Everything is in one redb file, with a count of appends in a small file beside it. Each value carries a checksum of its own on top of redb's page checksums, and
 //! opening checks all of them but the bodies', which are checked against their digests when read: a damaged file is
 //! refused with [`Error::Damaged`] rather than read in part, since a replica that forgot votes could vote twice.
 //!
 //! Growth: blocks, certificates and the latest snapshots stay; the journal shrinks with each finalization; bodies
 //! go when [`Store::prune_bodies`] is told that they are old.
 
+mod guard;
 mod tables;
 mod verify;
 
@@ -19,6 +20,7 @@ use redb::{
     WriteTransaction,
 };
 
+use self::guard::Guard;
 use self::tables::{
     BLOCKS, BODIES, BODY_HEIGHTS, CERTIFICATES, HEIGHTS, JOURNAL, META, SNAPSHOTS, decode, fault,
 };
@@ -34,6 +36,9 @@ use crate::segment;
 use crate::state::State;
 use crate::types::{Digest, Epoch, Height, ReplicaId, View};
 use crate::vote::{SharedCertificate, Statement};
+
+/// Memory that redb may use to cache pages.
+const CACHE_BYTES: usize = 32 << 20;
 
 /// Snapshots kept: with the last one but one, a replica whose latest epoch has just begun still has a short replay.
 const SNAPSHOTS_KEPT: usize = 2;
@@ -65,6 +70,10 @@ impl Until {
 /// The store of one replica.
 pub struct Store {
     database: Database,
+    /// `None` when only looking.
+    guard: Option<Guard>,
+    /// Appends so far.
+    appends: u64,
     path: PathBuf,
     registry: Arc<Registry>,
     height: Height,
@@ -81,7 +90,17 @@ impl Store {
     /// [`Error::Damaged`] when the file is truncated or altered; [`Error::Store`] when it belongs to another chain
     /// or cannot be read or written.
     pub fn open(path: impl AsRef<Path>, registry: Arc<Registry>) -> Result<(Self, Recovered)> {
-        Self::open_at(path.as_ref(), registry, 0)
+        Self::open_at(path.as_ref(), registry, 0, true)
+    }
+
+    /// Opens an existing store to look at it: for tools that read a chain but never vote.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and [`Error::Store`] when there is no file.
+    pub fn inspect(path: impl AsRef<Path>, registry: Arc<Registry>) -> Result<Self> {
+        let path = path.as_ref();
+        std::fs::metadata(path).map_err(fault(path, "open"))?;
+        Self::open_at(path, registry, 0, false).map(|(store, _)| store)
     }
 
     /// Makes a new store for a replica that lost its old one. It votes from epoch `vote_from` on: with the latest
@@ -99,7 +118,7 @@ impl Store {
             let detail = "exists; a damaged store has to be set aside first".into();
             return Err(Error::Store { path: path.display().to_string(), detail });
         }
-        Self::open_at(path, registry, vote_from)
+        Self::open_at(path, registry, vote_from, true)
     }
 
     /// Renames a damaged store, for somebody to look at, and returns its new path.
@@ -108,27 +127,52 @@ impl Store {
     /// [`Error::Store`] when it cannot be renamed.
     pub fn set_aside(path: impl AsRef<Path>) -> Result<PathBuf> {
         let path = path.as_ref();
-        let name = |number: u32| path.with_added_extension(format!("damaged-{number}"));
+        let name = |number: u32| guard::beside(path, &format!("damaged-{number}"));
         let aside = (1..u32::MAX).map(name).find(|candidate| !candidate.exists()).unwrap_or_else(|| name(0));
-        match std::fs::rename(path, &aside) {
-            Ok(()) => Ok(aside),
-            Err(error) => Err(fault(path, "rename")(error)),
+        std::fs::rename(path, &aside).map_err(fault(path, "rename"))?;
+        let guard = Guard::path_of(path);
+        if guard.exists() {
+            std::fs::rename(&guard, Guard::path_of(&aside)).map_err(fault(&guard, "rename"))?;
         }
+        Ok(aside)
     }
 
-    fn open_at(path: &Path, registry: Arc<Registry>, vote_from: Epoch) -> Result<(Self, Recovered)> {
-        // redb makes a new database of an empty file; one that was truncated to nothing must not pass for new.
-        if path.metadata().is_ok_and(|metadata| metadata.len() == 0) {
-            return Err(Error::Damaged {
-                path: path.display().to_string(),
-                detail: "the file is empty".into(),
-            });
-        }
+    fn open_at(
+        path: &Path,
+        registry: Arc<Registry>,
+        vote_from: Epoch,
+        guarded: bool,
+    ) -> Result<(Self, Recovered)> {
+        let new = !path.exists();
+        let guard = if guarded { Some(Guard::open(path, new)?) } else { None };
         let mut builder = Database::builder();
-        builder.set_check_integrity_on_open(true).set_cache_size(32 << 20);
-        let database = builder.create(path).map_err(|error| tables::open_error(path, &error))?;
-        let mut store =
-            Self { database, path: path.into(), registry, height: 0, next: 0, journal: BTreeMap::new() };
+        builder.set_check_integrity_on_open(true).set_cache_size(CACHE_BYTES);
+        // redb makes a new database of an empty file; one that was truncated to nothing must not pass for new.
+        let empty = !new && path.metadata().is_ok_and(|metadata| metadata.len() == 0);
+        let opened = if empty {
+            Err(Error::Damaged { path: path.display().to_string(), detail: "the file is empty".into() })
+        } else {
+            builder.create(path).map_err(|error| tables::open_error(path, &error))
+        };
+        let unused = || guard.as_ref().is_some_and(|guard| guard.read() == Ok(0));
+        let database = match opened {
+            // Killed while it was being made; nothing was ever acknowledged.
+            Err(Error::Damaged { .. }) if unused() => {
+                std::fs::remove_file(path).map_err(fault(path, "remove"))?;
+                builder.create(path).map_err(|error| tables::open_error(path, &error))?
+            }
+            other => other?,
+        };
+        let mut store = Self {
+            database,
+            path: path.into(),
+            registry,
+            height: 0,
+            next: 0,
+            journal: BTreeMap::new(),
+            guard,
+            appends: 0,
+        };
         store.identify(vote_from)?;
         let recovered = store.load()?;
         Ok((store, recovered))
@@ -172,6 +216,17 @@ impl Store {
             Some(value) => decode(&self.path, "vote_from", value.value())?,
             None => return Err(self.damaged("the entry vote_from is missing")),
         };
+        self.appends = match meta.get("appends").map_err(self.fault("meta"))? {
+            Some(value) => decode(&self.path, "appends", value.value())?,
+            None => 0,
+        };
+        if let Some(guard) = &self.guard {
+            let acknowledged = guard.read()?;
+            if acknowledged > self.appends {
+                let lost = acknowledged - self.appends;
+                return Err(self.damaged(&format!("{lost} acknowledged appends are missing")));
+            }
+        }
         let mut records = blocks;
         let journal = reader.open_table(JOURNAL).map_err(self.fault("journal"))?;
         for entry in journal.iter().map_err(self.fault("journal"))? {
@@ -285,8 +340,15 @@ impl Store {
             for number in &dropped {
                 table.remove(number).map_err(self.fault("journal"))?;
             }
+            let mut meta = transaction.open_table(META).map_err(self.fault("meta"))?;
+            let count = seal(&(self.appends + 1).to_bytes());
+            meta.insert("appends", count.as_slice()).map_err(self.fault("meta"))?;
         }
         transaction.commit().map_err(self.fault("commit"))?;
+        self.appends += 1;
+        if let Some(guard) = &self.guard {
+            guard.write(self.appends)?;
+        }
         self.next += added.len() as u64;
         self.journal.extend(added);
         dropped.iter().for_each(|number| {

@@ -27,6 +27,12 @@ fn stored(height: Height) -> (tempfile::TempDir, PathBuf, Net) {
     (dir, path, net)
 }
 
+/// Puts altered bytes where the store has a copy, with the count as it was.
+fn plant(original: &Path, copy: &Path, bytes: &[u8]) {
+    std::fs::write(copy, bytes).unwrap();
+    std::fs::copy(Guard::path_of(original), Guard::path_of(copy)).unwrap();
+}
+
 fn reopen(path: &Path, net: &Net) -> Result<(Store, Recovered)> {
     Store::open(path, net.registry.clone())
 }
@@ -81,7 +87,7 @@ fn a_file_that_was_not_closed_is_whole_or_refused_when_altered() {
         if let Some(position) = position {
             altered[position] ^= 0x41;
         }
-        std::fs::write(&copy, &altered).unwrap();
+        plant(&path, &copy, &altered);
         match reopen(&copy, &net) {
             Ok((_, recovered)) => assert_eq!(recovered.journal.len(), expected, "byte {position:?}"),
             Err(error) => {
@@ -141,7 +147,7 @@ fn altered_files_are_refused_or_harmless() {
     for position in (0..bytes.len()).step_by(step.max(1)).chain(0..64) {
         let mut altered = bytes.clone();
         altered[position] ^= 0x41;
-        std::fs::write(&copy, &altered).unwrap();
+        plant(&path, &copy, &altered);
         match reopen(&copy, &net) {
             // The byte was in a page that holds nothing.
             Ok((store, recovered)) => {
@@ -181,7 +187,7 @@ fn every_live_page_is_guarded() {
                 found += 1;
             }
         }
-        std::fs::write(&copy, &altered).unwrap();
+        plant(&path, &copy, &altered);
         assert!(found > 0);
         hits += 1;
         assert!(matches!(reopen(&copy, &net).err(), Some(Error::Damaged { .. })));
@@ -195,7 +201,7 @@ fn truncated_files_are_refused() {
     let bytes = std::fs::read(&path).unwrap();
     let copy = dir.path().join("copy.redb");
     for length in [0, 1, 100, 4096, bytes.len() / 2, bytes.len() - 4096, bytes.len() - 1] {
-        std::fs::write(&copy, &bytes[..length]).unwrap();
+        plant(&path, &copy, &bytes[..length]);
         let error = reopen(&copy, &net).err();
         assert!(matches!(error, Some(Error::Damaged { .. })), "{length} bytes: {error:?}");
     }
@@ -206,6 +212,12 @@ fn truncated_files_are_refused() {
 #[test]
 fn a_damaged_store_is_set_aside_and_its_successor_does_not_vote_at_once() {
     let (_dir, path, net) = stored(10);
+    let count = std::fs::read(Guard::path_of(&path)).unwrap();
+    std::fs::remove_file(Guard::path_of(&path)).unwrap();
+    assert!(matches!(reopen(&path, &net), Err(Error::Damaged { .. })), "without its count");
+    assert!(Store::inspect(&path, net.registry.clone()).unwrap().height() >= 10);
+    std::fs::write(Guard::path_of(&path), &count[..9]).unwrap();
+    assert!(matches!(reopen(&path, &net), Err(Error::Damaged { .. })), "with a torn count");
     assert!(matches!(Store::replace(&path, net.registry.clone(), 3), Err(Error::Store { .. })));
     let aside = Store::set_aside(&path).unwrap();
     assert!(aside.exists() && !path.exists());
@@ -214,6 +226,19 @@ fn a_damaged_store_is_set_aside_and_its_successor_does_not_vote_at_once() {
     drop(store);
     let (_, recovered) = reopen(&path, &net).unwrap();
     assert_eq!(recovered.vote_from, 3, "it must survive a restart");
+}
+
+#[test]
+fn a_store_that_was_killed_while_being_made_is_made_again() {
+    let (dir, path, net) = stored(1);
+    let bytes = std::fs::read(&path).unwrap();
+    let copy = dir.path().join("copy.redb");
+    for length in [0, 100, 4096] {
+        std::fs::write(&copy, &bytes[..length]).unwrap();
+        Guard::open(&copy, true).unwrap();
+        assert_eq!(reopen(&copy, &net).unwrap().1.state.height, 0);
+        std::fs::remove_file(&copy).unwrap();
+    }
 }
 
 #[test]
