@@ -181,7 +181,7 @@ async fn recorded_connections_played_back_deliver_nothing_and_disturb_nobody() {
     assert_traffic_flows(&a, &mut from_a).await;
     assert_eq!(stats(&b, "a").control.received, before + 1);
 
-    // A node that has restarted knows no dial yet; its fresh nonce still stops the frames.
+    // A node that has restarted knows no dial yet; its fresh share still stops the frames.
     drop((a, b, from_a));
     let mut reborn = config("b", Some(&target.to_string()), vec![peer("a", &[])]);
     reborn.boot = 2;

@@ -1,12 +1,12 @@
 //! Envelopes of the bus between nodes, and their encoding.
 //!
 //! An envelope is the only frame of one ZeroMQ message. All numbers are big-endian; `name` is a length byte and that many
-//! bytes; the 64-byte ed25519 signature behind each envelope is the bus's own business and not part of it.
+//! bytes; the signature or tag behind each envelope is the bus's own business and not part of it.
 //!
 //! | envelope | after the version and the kind (one byte each) |
 //! | --- | --- |
-//! | hello (1) | class `u8`, from `name`, to `name`, boot `u64`, dial `u64`, nonce `[u8; 16]` |
-//! | welcome (2) | boot `u64`, nonce `[u8; 16]`, stored `u64`, delivered `u64` |
+//! | hello (1) | class `u8`, from `name`, to `name`, boot `u64`, dial `u64`, share `[u8; 32]` |
+//! | welcome (2) | boot `u64`, share `[u8; 32]`, stored `u64`, delivered `u64` |
 //! | frame (3) | counter `u64`, stored `u64`, delivered `u64`, stamp `u64`, echo `u64`, held `u32`, units `u16`, units |
 //! | unit | sequence `u64`, part `u8` (0 continues, 1 begins), if it begins: total `u32` and sent `u64`, length `u32`, data |
 //!
@@ -126,8 +126,8 @@ pub struct Hello {
     pub boot: u64,
     /// Number of this dial within the incarnation; grows with each.
     pub dial: u64,
-    /// Fresh random bytes.
-    pub nonce: [u8; 16],
+    /// Fresh X25519 public key (RFC 7748).
+    pub share: [u8; 32],
 }
 
 /// Answer to a [`Hello`].
@@ -135,8 +135,8 @@ pub struct Hello {
 pub struct Welcome {
     /// Incarnation of the answering process.
     pub boot: u64,
-    /// Fresh random bytes; with the hello's they make the connection's frames unusable on any other.
-    pub nonce: [u8; 16],
+    /// Fresh X25519 public key; with the hello's it makes the keys of this connection's frames.
+    pub share: [u8; 32],
     /// What the answering node holds of the dialling node's units.
     pub received: Received,
 }
@@ -240,12 +240,12 @@ impl Envelope {
                 put_name(out, &hello.to);
                 out.put_u64(hello.boot);
                 out.put_u64(hello.dial);
-                out.put_slice(&hello.nonce);
+                out.put_slice(&hello.share);
             }
             Envelope::Welcome(welcome) => {
                 out.put_u8(WELCOME);
                 out.put_u64(welcome.boot);
-                out.put_slice(&welcome.nonce);
+                out.put_slice(&welcome.share);
                 out.put_u64(welcome.received.stored);
                 out.put_u64(welcome.received.delivered);
             }
@@ -269,7 +269,7 @@ impl Envelope {
             HELLO => Envelope::Hello(decode_hello(&mut bytes)?),
             WELCOME => Envelope::Welcome(Welcome {
                 boot: take_u64(&mut bytes, "boot")?,
-                nonce: take_nonce(&mut bytes)?,
+                share: take_share(&mut bytes)?,
                 received: decode_received(&mut bytes)?,
             }),
             FRAME => Envelope::Frame(decode_frame(&mut bytes)?),
@@ -314,7 +314,7 @@ fn decode_hello(bytes: &mut Bytes) -> Result<Hello, BusDecodeError> {
         to: take_name(bytes)?,
         boot: take_u64(bytes, "boot")?,
         dial: take_u64(bytes, "dial")?,
-        nonce: take_nonce(bytes)?,
+        share: take_share(bytes)?,
     })
 }
 
@@ -393,10 +393,10 @@ fn take_name(bytes: &mut Bytes) -> Result<NodeName, BusDecodeError> {
     NodeName::new(name)
 }
 
-fn take_nonce(bytes: &mut Bytes) -> Result<[u8; 16], BusDecodeError> {
-    let mut nonce = [0; 16];
-    bytes.try_copy_to_slice(&mut nonce).map_err(|_| BusDecodeError::Truncated("nonce"))?;
-    Ok(nonce)
+fn take_share(bytes: &mut Bytes) -> Result<[u8; 32], BusDecodeError> {
+    let mut share = [0; 32];
+    bytes.try_copy_to_slice(&mut share).map_err(|_| BusDecodeError::Truncated("share"))?;
+    Ok(share)
 }
 
 fn take_u8(bytes: &mut Bytes, field: &'static str) -> Result<u8, BusDecodeError> {
@@ -441,11 +441,11 @@ mod tests {
                 to: name("mbs"),
                 boot: 3,
                 dial: 9,
-                nonce: [7; 16],
+                share: [7; 32],
             }),
             Envelope::Welcome(Welcome {
                 boot: 1,
-                nonce: [2; 16],
+                share: [2; 32],
                 received: Received { stored: 4, delivered: 3 },
             }),
             Envelope::Frame(Frame {

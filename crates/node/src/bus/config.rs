@@ -26,7 +26,7 @@ pub struct BusConfig {
     pub me: NodeName,
     /// Incarnation of this node, below 2^48. It must grow with every restart: a peer refuses one lower than it has met.
     pub boot: u64,
-    /// Key that signs everything this node sends.
+    /// Key with which this node proves itself on every connection.
     pub signing_key: SigningKey,
     /// Where to accept peers; port 0 takes a free one. `None` accepts nobody, so every peer must be dialled.
     pub listen: Option<SocketAddr>,
@@ -36,7 +36,7 @@ pub struct BusConfig {
     pub limits: Limits,
     /// Intervals, in wall time.
     pub timing: Timing,
-    /// Seed of the backoff's jitter. Nonces come from the operating system, not from here.
+    /// Seed of the backoff's jitter. Keys come from the operating system, not from here.
     pub seed: u64,
     /// Emulated time.
     pub clock: Arc<dyn Clock>,

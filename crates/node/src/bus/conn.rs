@@ -1,15 +1,14 @@
 //! A connection as its lane keeps it, and the task that reads it.
 
 use super::config::Timing;
-use super::dial::Identity;
 use super::guard::Verdict;
 use super::link::{LinkError, LinkReceiver, LinkSender};
-use super::seal::{self, Context};
+use super::seal::{FrameKey, FrameKeys};
 use super::stats::Reject;
 use super::strangers::StrangerPermit;
 use bytes::Bytes;
-use dtwn_proto::bus::{Envelope, Frame, Hello, Received, Unit};
-use ed25519_dalek::VerifyingKey;
+use dtwn_proto::bus::{Frame, Hello, Received, Unit};
+use futures::FutureExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
@@ -22,7 +21,7 @@ const BACKLOG_BYTES_MAX: u64 = 128 * 1024;
 pub(crate) enum Event {
     /// Somebody who says to be the peer has dialled; the signature on the hello is right.
     Accepted(Box<Accepted>),
-    /// A frame with a good signature and the right counter.
+    /// A frame with a good tag and the right counter.
     Frame { conn: u64, frame: Frame },
     /// A connection has ended.
     Gone { conn: u64, reject: Option<Reject> },
@@ -56,7 +55,7 @@ pub(crate) struct Conn {
     last_sent: Instant,
     /// Units have come that no frame has acknowledged yet.
     pub(crate) owes_ack: bool,
-    frames: Context,
+    key: FrameKey,
     counter: u64,
     /// The peer's last stamp and when it came.
     echo: Option<(u64, Instant)>,
@@ -77,17 +76,16 @@ pub(crate) struct NewConn<'a> {
     pub(crate) boot: u64,
     pub(crate) sender: LinkSender,
     pub(crate) receiver: LinkReceiver,
-    pub(crate) frames: Context,
-    pub(crate) key: VerifyingKey,
+    pub(crate) keys: FrameKeys,
     pub(crate) events: &'a mpsc::Sender<Event>,
     pub(crate) wake: &'a Arc<Notify>,
 }
 
 impl Conn {
     pub(crate) fn new(new: NewConn<'_>, now: Instant) -> Self {
-        let NewConn { id, origin, boot, sender, receiver, frames, key, events, wake } = new;
+        let NewConn { id, origin, boot, sender, receiver, keys, events, wake } = new;
         let _ = sender.flow().watcher.set(Arc::clone(wake));
-        let reader = Reader { id, receiver, frames, key, counter: 0, events: events.clone() };
+        let reader = Reader { id, receiver, key: keys.receive, counter: 0, events: events.clone() };
         let reader = tokio::spawn(reader.run(sender.ended()));
         Self {
             id,
@@ -97,7 +95,7 @@ impl Conn {
             last_heard: now,
             last_sent: now,
             owes_ack: true,
-            frames,
+            key: keys.send,
             counter: 0,
             echo: None,
             sender,
@@ -141,7 +139,6 @@ impl Conn {
         &mut self,
         units: Vec<Unit>,
         received: Received,
-        me: &Identity,
         origin: Instant,
     ) -> Result<(), LinkError> {
         let now = Instant::now();
@@ -157,8 +154,7 @@ impl Conn {
         };
         self.last_sent = now;
         self.owes_ack = false;
-        let sealed = seal::seal(&Envelope::Frame(frame), &self.frames, &me.key);
-        self.sender.send(sealed).await
+        self.sender.send(self.key.seal(frame)).await
     }
 }
 
@@ -170,8 +166,7 @@ fn micros_since(origin: Instant, now: Instant) -> u64 {
 struct Reader {
     id: u64,
     receiver: LinkReceiver,
-    frames: Context,
-    key: VerifyingKey,
+    key: FrameKey,
     counter: u64,
     events: mpsc::Sender<Event>,
 }
@@ -192,7 +187,7 @@ impl Reader {
                         }
                         Err(reject) => break Some(reject),
                     },
-                    Err(_) => break Some(Reject::Malformed),
+                    Err(_) => break ended.now_or_never().flatten().or(Some(Reject::Malformed)),
                 },
                 verdict = &mut ended => break verdict,
             }
@@ -201,9 +196,7 @@ impl Reader {
     }
 
     fn open(&mut self, sealed: &Bytes) -> Result<Frame, Reject> {
-        let Envelope::Frame(frame) = seal::open(sealed, &self.frames, &self.key)? else {
-            return Err(Reject::Malformed);
-        };
+        let frame = self.key.open(sealed)?;
         if frame.counter <= self.counter {
             return Err(Reject::Replayed);
         }

@@ -2,7 +2,7 @@
 
 use super::config::Timing;
 use super::link::{self, LinkError, LinkReceiver, LinkSender};
-use super::seal::{self, Context};
+use super::seal::{self, Context, End, FrameKeys, Share};
 use dtwn_proto::bus::{Class, Envelope, Hello, NodeName, Welcome};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use rand::{RngExt, SeedableRng};
@@ -30,7 +30,7 @@ pub(crate) struct Identity {
 pub(crate) struct Opened {
     pub(crate) sender: LinkSender,
     pub(crate) receiver: LinkReceiver,
-    pub(crate) frames: Context,
+    pub(crate) keys: FrameKeys,
     pub(crate) welcome: Welcome,
 }
 
@@ -45,23 +45,20 @@ pub(crate) enum DialError {
     Slow,
 }
 
-/// Fresh random bytes from the operating system: a predictable nonce would let old frames be used again.
-pub(crate) fn nonce() -> [u8; 16] {
-    rand::rng().random()
-}
-
 /// Dials, says hello and waits for the welcome.
 async fn open(
     address: SocketAddr,
     me: &Identity,
     peer_key: &VerifyingKey,
-    hello: Hello,
+    mut hello: Hello,
     connected: &AtomicBool,
 ) -> Result<Opened, DialError> {
     let stream = TcpStream::connect(address).await.map_err(LinkError::from)?;
     connected.store(true, Relaxed);
     let identity = format!("{}|{}|{}", me.name, me.boot, hello.dial);
     let (mut sender, mut receiver) = link::dealer(stream, identity.as_bytes()).await?;
+    let share = Share::fresh();
+    hello.share = share.public();
     let hello = seal::seal(&Envelope::Hello(hello), &Context::hello(), &me.key);
     sender.send(hello.clone()).await?;
     let sealed = tokio::select! {
@@ -70,7 +67,8 @@ async fn open(
     };
     match seal::open(&sealed, &Context::welcome(&hello), peer_key).map_err(DialError::Refused)? {
         Envelope::Welcome(welcome) => {
-            Ok(Opened { sender, receiver, frames: Context::frames(&hello, &sealed), welcome })
+            let keys = FrameKeys::agree(End::Dialled, &share, welcome.share, &hello, &sealed);
+            Ok(Opened { sender, receiver, keys: keys.map_err(DialError::Refused)?, welcome })
         }
         Envelope::Hello(_) | Envelope::Frame(_) => Err(DialError::Refused(super::stats::Reject::Malformed)),
     }
@@ -160,7 +158,8 @@ impl Dialler {
             to: self.peer.clone(),
             boot: self.me.boot,
             dial: self.dial,
-            nonce: nonce(),
+            // Made by the dial itself.
+            share: [0; 32],
         };
         let (me, key, limit) = (self.me.clone(), self.peer_key, self.timing.handshake);
         let connected = Arc::new(AtomicBool::new(false));

@@ -150,10 +150,17 @@ impl Guard {
         let (done, verdict) = watch::channel(None);
         let relayed = Arc::clone(&flow);
         let task = tokio::spawn(async move {
-            let verdict = relay(network, socket, ZmtpFilter::new(frame_bytes_max), &relayed).await;
+            let (mut network, mut socket) = (network, socket);
+            let verdict = relay(&mut network, &mut socket, ZmtpFilter::new(frame_bytes_max), &relayed).await;
+            // Before the streams close: whoever sees the end can then see the reason.
             done.send_replace(Some(verdict));
         });
         Self { task, flow, verdict }
+    }
+
+    /// Why it has refused the peer's bytes, if it has.
+    pub(crate) fn refusal(&self) -> Option<Reject> {
+        self.verdict.borrow().flatten()
     }
 
     /// Resolves when the connection has ended, again and again.
@@ -164,8 +171,8 @@ impl Guard {
 }
 
 async fn relay(
-    mut network: TcpStream,
-    mut socket: UnixStream,
+    network: &mut TcpStream,
+    socket: &mut UnixStream,
     mut filter: ZmtpFilter,
     flow: &Flow,
 ) -> Verdict {

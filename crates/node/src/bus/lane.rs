@@ -5,14 +5,13 @@
 
 use super::config::{Clock, Timing};
 use super::conn::{Accepted, Conn, Event, NewConn, Origin, Rtt};
-use super::dial::{Dialler, Identity, Opened, nonce};
+use super::dial::{Dialler, Identity, Opened};
 use super::inbox::Inbox;
 use super::message::Held;
 use super::queue::LaneShared;
-use super::seal::{self, Context};
+use super::seal::{self, Context, End, FrameKeys, Share};
 use super::stats::Reject;
 use dtwn_proto::bus::{Class, Envelope, Frame, Received, Welcome};
-use ed25519_dalek::VerifyingKey;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -39,7 +38,6 @@ pub(crate) struct LaneParts {
     pub(crate) inbox: Inbox,
     pub(crate) dialler: Dialler,
     pub(crate) me: Identity,
-    pub(crate) peer_key: VerifyingKey,
     pub(crate) timing: Timing,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
@@ -167,10 +165,11 @@ impl Lane {
         }
         let same = self.peer_boot == Some(hello.boot);
         let received = if same { self.parts.inbox.received() } else { Received::default() };
-        let welcome = Welcome { boot: self.parts.me.boot, nonce: nonce(), received };
+        let share = Share::fresh();
+        let welcome = Welcome { boot: self.parts.me.boot, share: share.public(), received };
         let context = Context::welcome(&sealed_hello);
         let sealed = seal::seal(&Envelope::Welcome(welcome), &context, &self.parts.me.key);
-        let frames = Context::frames(&sealed_hello, &sealed);
+        let keys = FrameKeys::agree(End::Accepted, &share, hello.share, &sealed_hello, &sealed)?;
         if sender.send(sealed).await.is_err() {
             return Ok(());
         }
@@ -181,7 +180,7 @@ impl Lane {
             self.conns.remove(oldest);
         }
         let origin = Origin::Accepted { dial: hello.dial, stranger: Some(permit) };
-        self.add(origin, hello.boot, sender, receiver, frames, now);
+        self.add(origin, hello.boot, sender, receiver, keys, now);
         Ok(())
     }
 
@@ -196,14 +195,13 @@ impl Lane {
         boot: u64,
         sender: super::link::LinkSender,
         receiver: super::link::LinkReceiver,
-        frames: Context,
+        keys: FrameKeys,
         now: Instant,
     ) -> u64 {
         let id = self.next_conn;
         self.next_conn += 1;
-        let (key, events, wake) = (self.parts.peer_key, &self.parts.events.0, &self.parts.shared.wake);
-        self.conns
-            .push(Conn::new(NewConn { id, origin, boot, sender, receiver, frames, key, events, wake }, now));
+        let (events, wake) = (&self.parts.events.0, &self.parts.shared.wake);
+        self.conns.push(Conn::new(NewConn { id, origin, boot, sender, receiver, keys, events, wake }, now));
         id
     }
 
@@ -220,11 +218,11 @@ impl Lane {
             return;
         }
         self.meet(boot);
-        let Opened { sender, receiver, frames, welcome } = opened;
+        let Opened { sender, receiver, keys, welcome } = opened;
         if let Some(old) = self.out.take() {
             self.conns.retain(|conn| conn.id != old);
         }
-        let id = self.add(Origin::Dialled, boot, sender, receiver, frames, now);
+        let id = self.add(Origin::Dialled, boot, sender, receiver, keys, now);
         self.parts.dialler.stop();
         self.leave_by(id, boot, welcome.received, now);
     }
@@ -300,7 +298,7 @@ impl Lane {
         Ok(())
     }
 
-    /// The first frame on an accepted connection: signed over the welcome's nonce, so the peer itself is there now.
+    /// The first frame on an accepted connection: under a key made with the welcome's share, so the peer itself is there now.
     fn confirm(&mut self, index: usize, received: Received, now: Instant) -> Result<(), Reject> {
         let conn = &mut self.conns[index];
         let Origin::Accepted { dial, ref mut stranger } = conn.origin else { return Ok(()) };
@@ -360,7 +358,7 @@ impl Lane {
                     true => self.parts.inbox.received(),
                     false => Received::default(),
                 };
-                if conn.send(units, received, &self.parts.me, self.origin).await.is_err() {
+                if conn.send(units, received, self.origin).await.is_err() {
                     broken.push(conn.id);
                     break;
                 }

@@ -99,7 +99,9 @@ async fn attach<S: Socket>(
         tokio::select! {
             event = events.next() => match event {
                 Some(SocketEvent::Accepted(_, peer)) => break peer,
-                Some(SocketEvent::AcceptFailed(error)) => return Err(error.into()),
+                Some(SocketEvent::AcceptFailed(error)) => {
+                    return Err(guard.refusal().map_or(error.into(), |reject| LinkError::Ended(Some(reject))));
+                }
                 Some(_) => {}
                 None => return Err(LinkError::Ended(None)),
             },

@@ -1,4 +1,4 @@
-//! The bus: signed messages between nodes, over ZeroMQ and TCP.
+//! The bus: authenticated messages between nodes, over ZeroMQ and TCP.
 //!
 //! # What the application gets
 //! [`Bus::send`] queues a message for a peer or refuses it ([`BusError::Full`]); its [`Ticket`] resolves to
@@ -14,9 +14,9 @@
 //! Each peer has two *lanes*, one per [`Class`], each with an outbox, an inbox and connections of its own. A connection is a
 //! ZeroMQ DEALER on the side that dialled and a ZeroMQ ROUTER on the other. If both sides dial, each direction has its own.
 //!
-//! * **Authentication** is by signature, not by socket: every envelope (`dtwn_proto::bus`) is signed with its sender's
-//!   ed25519 key over a context made of both sides' fresh nonces, so an envelope is good on one connection only, and carries
-//!   a counter without gaps, so it is good there only once.
+//! * **Authentication** is by signature, not by socket: the envelopes that open a connection (`dtwn_proto::bus`) are signed
+//!   with their senders' ed25519 keys and agree on fresh keys, under which every later frame carries a tag. A frame is
+//!   therefore good on one connection only, and its counter without gaps makes it good there only once.
 //! * **Acknowledgements** are cumulative: `stored` moves the window of at most `window_bytes` under way, `delivered`
 //!   frees the queue. Both survive a change of connection.
 //! * **Backlog.** A frame is handed to ZeroMQ only when little of the earlier ones still waits in front of the network, so
@@ -281,7 +281,6 @@ impl Bus {
             inbox: Inbox::new(peer.name.clone(), class, limits),
             dialler,
             me: me.clone(),
-            peer_key: peer.key,
             timing: inner.timing.clone(),
             clock: Arc::clone(&inner.clock),
             events: (events.clone(), incoming_events),

@@ -258,7 +258,9 @@ impl Outbox {
         while let Some(queued) = self.entries.get(index)
             && queued.first > 0
         {
-            let untouched = queued.first > stored;
+            // What the peer says it holds may be outdated: frames can still come in over the old connection. A message of
+            // several units may thus have begun there, and one that has begun must be finished.
+            let untouched = queued.first > stored && queued.units() == 1;
             let expired = queued.entry.expires.is_some_and(|expires| expires <= now);
             if untouched && queued.superseded {
                 self.drop_at(index, Delivery::Superseded);

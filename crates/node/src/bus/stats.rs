@@ -13,7 +13,7 @@ pub struct Rejected {
     pub oversized: u64,
     /// An envelope seen before, or of an earlier incarnation or dial.
     pub replayed: u64,
-    /// A signature that is not the named sender's, or a sender nobody knows.
+    /// A signature or tag that is not the named sender's, or a sender nobody knows.
     pub bad_signature: u64,
 }
 
