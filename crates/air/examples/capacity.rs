@@ -75,7 +75,8 @@ fn medium(name: &str, arguments: &[&str], properties: &LinkProperties) {
     );
 }
 
-/// One TCP flow on each of `flows` links of 10 Mbit/s towards the root.
+/// One TCP flow on each of `flows` links of 10 Mbit/s towards the root. One thread drains all receivers from time to
+/// time: a thread for each, woken for every packet, would cost more than all the rest.
 fn width(flows: u8, seconds: u64) {
     let (nodes, tuns): (Vec<_>, Vec<_>) = (0..=flows).map(|i| node(address(i))).unzip();
     let shaped = |link| LinkProperties {
@@ -86,13 +87,24 @@ fn width(flows: u8, seconds: u64) {
     let handle = Medium::start(star(flows, shaped), tuns, Options::default()).expect("medium");
     let listener =
         nodes[0].run(|| Ok(TcpListener::bind((address(0), 5000)).expect("bind"))).expect("listener");
+    let mut receivers = Vec::new();
     for leaf in &nodes[1..] {
         let mut sender =
             leaf.run(|| Ok(TcpStream::connect((address(0), 5000)).expect("connect"))).expect("sender");
-        let (mut receiver, _) = listener.accept().expect("accept");
+        let (receiver, _) = listener.accept().expect("accept");
+        receiver.set_nonblocking(true).expect("non-blocking");
+        receivers.push(receiver);
         std::thread::spawn(move || while sender.write_all(&[0; 16_384]).is_ok() {});
-        std::thread::spawn(move || while receiver.read(&mut [0; 65_536]).is_ok_and(|len| len > 0) {});
     }
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            for receiver in &mut receivers {
+                while receiver.read(&mut buffer).is_ok_and(|len| len > 0) {}
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
     std::thread::sleep(Duration::from_secs(1));
     let before = handle.snapshot().expect("snapshot");
     std::thread::sleep(Duration::from_secs(seconds));
@@ -116,7 +128,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let seconds = arguments.first().map_or("3", String::as_str);
     let wanted = |case: &str| arguments.len() < 2 || arguments[1..].iter().any(|a| a == case);
-    let tcp = ["-t", seconds, "-C", "cubic"];
+    let tcp = ["-t", seconds];
     let shaped = |rate_bps| LinkProperties { rate_bps: Some(rate_bps), ..LinkProperties::default() };
     if wanted("bare") {
         bare(&tcp);

@@ -35,6 +35,7 @@ pub(crate) struct Driver {
     taps: Taps,
     /// What packets are read into.
     buffer: Buffer,
+    coalesce_ns: u64,
 }
 
 /// Whether the thread goes on.
@@ -54,6 +55,7 @@ impl Driver {
         tuns: Vec<OwnedFd>,
         wake: Arc<OwnedFd>,
         commands: CommandQueue,
+        coalesce_ns: u64,
     ) -> Result<Self, AirError> {
         let fail = |what| move |errno: Errno| AirError::io(what)(errno.into());
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(fail("making an epoll descriptor"))?;
@@ -64,12 +66,8 @@ impl Driver {
             epoll::add(&epoll, tun, epoll::EventData::new_u64(index as u64), epoll::EventFlags::IN)
                 .map_err(fail("watching a TUN"))?;
         }
-        let buffer = core.read_buffer().ok_or(AirError::TooMany {
-            what: "bytes for one packet",
-            count: 65_536,
-            max: 0,
-        })?;
-        Ok(Self { core, tuns, epoll, wake, commands, taps: Taps::default(), buffer })
+        let buffer = core.read_buffer().ok_or(AirError::Stopped)?;
+        Ok(Self { core, tuns, epoll, wake, commands, taps: Taps::default(), buffer, coalesce_ns })
     }
 
     /// Runs until told to stop.
@@ -105,7 +103,10 @@ impl Driver {
     /// Waits for a packet, a command or the next deadline.
     fn wait(&self, ready: &mut Vec<epoll::Event>) -> Result<(), AirError> {
         let timeout = self.core.next_deadline().map(|deadline| {
-            let left = deadline.saturating_sub(now());
+            let left = match deadline.saturating_sub(now()) {
+                0 => 0,
+                left => left.max(self.coalesce_ns),
+            };
             Timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as _ }
         });
         match epoll::wait(&self.epoll, spare_capacity(ready), timeout.as_ref()) {

@@ -75,6 +75,16 @@ pub enum AirError {
         /// How many are possible.
         max: usize,
     },
+    /// The bound on packet memory does not even hold a packet to read and one to keep.
+    #[error("{given} bytes of packet memory; at least {least} for an MTU of {mtu}")]
+    Memory {
+        /// The bound that was given, bytes.
+        given: u64,
+        /// The least that works, bytes.
+        least: u64,
+        /// The MTU, bytes.
+        mtu: u16,
+    },
     /// A system call failed.
     #[error("{what}: {source}")]
     Io {

@@ -232,7 +232,10 @@ pub struct LinkPatch {
     pub corrupt: Option<f64>,
     pub reorder: Option<f64>,
     pub arq: Option<Option<Arq>>,
-    pub queue: Option<Queue>,
+    /// The bound of [`LinkProperties::queue`].
+    pub queue_bytes: Option<QueueBytes>,
+    /// The order of service of [`LinkProperties::queue`].
+    pub discipline: Option<Discipline>,
     pub up: Option<bool>,
 }
 
@@ -253,7 +256,8 @@ impl LinkPatch {
             corrupt: Some(properties.corrupt),
             reorder: Some(properties.reorder),
             arq: Some(properties.arq),
-            queue: Some(properties.queue),
+            queue_bytes: Some(properties.queue.bytes),
+            discipline: Some(properties.queue.discipline),
             up: Some(properties.up),
         }
     }
@@ -269,7 +273,10 @@ impl LinkPatch {
             corrupt: self.corrupt.unwrap_or(base.corrupt),
             reorder: self.reorder.unwrap_or(base.reorder),
             arq: self.arq.unwrap_or(base.arq),
-            queue: self.queue.unwrap_or(base.queue),
+            queue: Queue {
+                bytes: self.queue_bytes.unwrap_or(base.queue.bytes),
+                discipline: self.discipline.unwrap_or(base.queue.discipline),
+            },
             up: self.up.unwrap_or(base.up),
         }
     }

@@ -141,6 +141,11 @@ impl Core {
         too_many("endpoints", spec.endpoints.len(), usize::from(u16::MAX))?;
         too_many("stations", spec.stations.len(), 1 << 24)?;
         too_many("links", spec.links.len(), 1 << 24)?;
+        // One byte more than the MTU, so that a packet that is too long shows.
+        let pool = Pool::new(usize::from(mtu) + 1, buffer_bytes_max);
+        if buffer_bytes_max < pool.bytes_min() {
+            return Err(AirError::Memory { given: buffer_bytes_max, least: pool.bytes_min(), mtu });
+        }
         let stations = Stations::new(&spec)?;
         let mut names = HashSet::new();
         for link in &spec.links {
@@ -162,8 +167,7 @@ impl Core {
             retired_duplicated: 0,
             schedule: Schedule::default(),
             packets: Slab::default(),
-            // One byte more than the MTU, so that a packet that is too long shows.
-            pool: Pool::new(usize::from(mtu) + 1, buffer_bytes_max),
+            pool,
             blocked: HashSet::default(),
             outbox: VecDeque::new(),
             handed_out: 0,

@@ -28,6 +28,11 @@ impl Pool {
         Self { small: Vec::new(), large: Vec::new(), large_len, held_bytes: 0, idle_bytes: 0, bytes_max }
     }
 
+    /// The least bound that works: a buffer to read into and one to keep.
+    pub(super) fn bytes_min(&self) -> u64 {
+        2 * self.large_len as u64
+    }
+
     /// Bytes held in buffers, in use or idle.
     pub(super) fn held_bytes(&self) -> u64 {
         self.held_bytes

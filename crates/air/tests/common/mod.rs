@@ -10,7 +10,7 @@ use dtwn_air::{
     AddressMatch, AirSnapshot, AirSpec, Attachment, EndpointId, EndpointSpec, LinkId, LinkProperties,
     LinkSpec, Medium, MediumHandle, Options, StationId, StationSpec,
 };
-use dtwn_sys::netlink::{Netlink, Route};
+use dtwn_sys::netlink::{Netlink, Route, RouteMetrics};
 use dtwn_sys::netns::NetNs;
 use dtwn_sys::tun::open_tun;
 
@@ -34,7 +34,8 @@ pub fn node(address: Ipv4Addr) -> (NetNs, OwnedFd) {
             interface: index,
             source: Some(address),
             local: false,
-            metrics: dtwn_sys::netlink::RouteMetrics::default(),
+            // Whatever this machine's default is, TCP in these namespaces is the usual one.
+            metrics: RouteMetrics { congctl: Some("cubic".to_owned()), ..RouteMetrics::default() },
         })?;
         Ok(tun)
     })
