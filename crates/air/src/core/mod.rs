@@ -364,10 +364,9 @@ impl Core {
         let link = &mut self.links[index];
         link.meters.offered.add(len);
         link.meters.in_flight += 1;
-        if blocked {
-            self.drop_packet(index, at, DropCause::Partition, now);
-        } else if !link.properties.up {
-            self.drop_packet(index, at, DropCause::Down, now);
+        if blocked || !link.properties.up {
+            let cause = if blocked { DropCause::Partition } else { DropCause::Down };
+            self.turn_away(index, at, cause, now);
         } else if link.passes_at_once() {
             return self.pass_unserialised(index, at, now);
         } else if link.sending.is_none() {
@@ -377,6 +376,14 @@ impl Core {
             self.enqueue(index, at, now);
         }
         false
+    }
+
+    /// Drops a packet at the entry of a link. What waits in its endpoint's TUN is then no backlog of that link.
+    fn turn_away(&mut self, index: usize, at: u32, cause: DropCause, now: u64) {
+        let source = self.stations.endpoint(self.packets[at].source);
+        let first = &mut self.endpoints[source.index()].first_link;
+        *first = first.filter(|link| *link as usize != index);
+        self.drop_packet(index, at, cause, now);
     }
 
     fn is_blocked(&self, at: u32) -> bool {

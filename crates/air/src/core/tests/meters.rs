@@ -103,6 +103,25 @@ fn a_backlogged_transmitter_is_at_its_rate_when_the_caller_is_punctual() {
     assert!((meters.backlogged_bytes - 100_000.0).abs() < 1.0, "{}", meters.backlogged_bytes);
 }
 
+/// Packets that a link turns away do not make it backlogged, however many more wait to be read.
+#[test]
+fn a_link_that_turns_packets_away_is_not_backlogged() {
+    for partition in [false, true] {
+        let mut world = World::star(1, &rate(80e6));
+        if partition {
+            world.core.block(&[(EndpointId(1), EndpointId(0))], 0).unwrap();
+        } else {
+            world.patch(0, 0, LinkPatch { up: Some(false), ..LinkPatch::default() });
+        }
+        for i in 0..100 {
+            world.send(i * MS, 1, 0, 1, 1000);
+            world.core.set_backlogged(EndpointId(1), true, i * MS);
+        }
+        let meters = world.link(0);
+        assert_eq!((meters.drops.total(), meters.backlogged_ns), (100, 0));
+    }
+}
+
 /// A caller that reads the TUN more slowly than the link could send starves the transmitter: its own queue is empty,
 /// yet it is off its rate.
 #[test]
