@@ -13,7 +13,7 @@ use indexmap::IndexMap;
 const NOTICES_MAX: usize = 100;
 
 /// Everything that is known of a run at one moment. Its size depends on the network, never on the run's length.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct RunState {
     /// What stays true for the run.
     pub started: Option<SessionStarted>,
@@ -47,7 +47,7 @@ pub struct RunState {
 }
 
 /// A node.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct NodeState {
     /// What it is.
     pub info: NodeInfo,
@@ -96,7 +96,7 @@ impl Phase {
 }
 
 /// A link.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LinkState {
     /// What it is, with changes applied.
     pub info: LinkInfo,
@@ -105,7 +105,7 @@ pub struct LinkState {
 }
 
 /// Transfers of one kind.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TransferStats {
     /// How many.
     pub count: u64,
