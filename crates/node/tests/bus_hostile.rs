@@ -156,8 +156,29 @@ async fn a_peer_that_answers_with_another_key_is_not_believed() {
     let ticket = a.send(&name("b"), Message::control("secret")).unwrap();
     until("a hello", || b.stats().strangers_open > 0 || stats(&b, "a").control.connects > 0).await;
     assert!(tokio::time::timeout(Duration::from_millis(500), ticket).await.is_err());
-    assert!(!stats(&a, "b").control.connected);
+    assert!(!stats(&a, "b").control.connected && stats(&a, "b").control.rejected.bad_signature > 0);
     assert_eq!(stats(&b, "a").control.received, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_answers_with_absurd_lengths_harms_nobody() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (a, _r) =
+        Bus::start(config("a", None, vec![peer("b", &[listener.local_addr().unwrap()])])).await.unwrap();
+    let mut answer = opening();
+    answer.extend(long_frame(0, 1 << 50));
+    let answering = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let _ = stream.write_all(&answer).await;
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            });
+        }
+    });
+    until("refusals", || stats(&a, "b").control.rejected.oversized >= 5).await;
+    assert!(!stats(&a, "b").control.connected);
+    answering.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

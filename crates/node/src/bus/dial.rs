@@ -3,6 +3,7 @@
 use super::config::Timing;
 use super::link::{self, LinkError, LinkReceiver, LinkSender};
 use super::seal::{self, Context, End, FrameKeys, Share};
+use super::stats::Reject;
 use dtwn_proto::bus::{Class, Envelope, Hello, NodeName, Welcome};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use rand::{RngExt, SeedableRng};
@@ -34,13 +35,13 @@ pub(crate) struct Opened {
     pub(crate) welcome: Welcome,
 }
 
-/// Why a dial led nowhere. Only logged.
+/// Why a dial led nowhere.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialError {
     #[error("{0}")]
     Link(#[from] LinkError),
     #[error("the peer's answer is refused: {0:?}")]
-    Refused(super::stats::Reject),
+    Refused(Reject),
     #[error("no answer in time")]
     Slow,
 }
@@ -70,7 +71,7 @@ async fn open(
             let keys = FrameKeys::agree(End::Dialled, &share, welcome.share, &hello, &sealed);
             Ok(Opened { sender, receiver, keys: keys.map_err(DialError::Refused)?, welcome })
         }
-        Envelope::Hello(_) | Envelope::Frame(_) => Err(DialError::Refused(super::stats::Reject::Malformed)),
+        Envelope::Hello(_) | Envelope::Frame(_) => Err(DialError::Refused(Reject::Malformed)),
     }
 }
 
@@ -172,16 +173,22 @@ impl Dialler {
         self.handles.push((handle, connected));
     }
 
-    /// The next dial to finish; `None` for one that failed. Pending while none runs. Cancel-safe.
-    pub(crate) async fn finished(&mut self) -> Option<Opened> {
+    /// The next dial to finish, or what its peer was refused for, if that is why it failed. Pending while none runs.
+    /// Cancel-safe.
+    pub(crate) async fn finished(&mut self) -> Result<Opened, Option<Reject>> {
         match self.running.join_next().await {
             None => std::future::pending().await,
-            Some(Ok(Ok(opened))) => Some(opened),
+            Some(Ok(Ok(opened))) => Ok(opened),
             Some(Ok(Err(error))) => {
                 tracing::trace!(peer = %self.peer, class = %self.class, %error, "dial failed");
-                None
+                match error {
+                    DialError::Refused(reject) | DialError::Link(LinkError::Ended(Some(reject))) => {
+                        Err(Some(reject))
+                    }
+                    DialError::Link(_) | DialError::Slow => Err(None),
+                }
             }
-            Some(Err(_aborted)) => None,
+            Some(Err(_aborted)) => Err(None),
         }
     }
 

@@ -119,11 +119,11 @@ impl Lane {
                     }
                 }
                 () = self.parts.shared.wake.notified() => {}
-                opened = self.parts.dialler.finished() => {
-                    if let Some(opened) = opened {
-                        self.adopt(opened);
-                    }
-                }
+                opened = self.parts.dialler.finished() => match opened {
+                    Ok(opened) => self.adopt(opened),
+                    Err(Some(reject)) => self.parts.shared.rejected.add(reject),
+                    Err(None) => {}
+                },
                 room = granted(&mut self.room_wait) => {
                     self.room_wait = None;
                     self.parts.inbox.grant(room);
