@@ -52,6 +52,10 @@ pub enum Error {
     #[diagnostic(help("`dtwn ps` lists the sessions; `dtwn up TOPOLOGY` starts one"))]
     NoSession(String),
 
+    /// An agent could not work.
+    #[error(transparent)]
+    Agent(#[from] dtwn_node::agent::AgentError),
+
     /// The session refused a request.
     #[error("{0}")]
     Refused(String),

@@ -348,9 +348,8 @@ fn patch_of(change: &LinkChange, dilation: f64) -> Result<LinkPatch> {
         corrupt: change.corrupt,
         reorder: change.reorder,
         arq: None,
-        queue: change
-            .queue_bytes
-            .map(|bytes| Queue { bytes: QueueBytes::Bytes(bytes), discipline: Discipline::Drr }),
+        queue_bytes: change.queue_bytes.map(QueueBytes::Bytes),
+        discipline: None,
         up: change.up,
     })
 }
@@ -369,7 +368,8 @@ fn info_of(
         from: from.into(),
         to: to.into(),
         kind: kind.into(),
-        rate_bps: properties.rate_bps.map(|rate| rate * dilation),
+        // Whole bit/s: the way to wall time and back leaves dust behind the point.
+        rate_bps: properties.rate_bps.map(|rate| (rate * dilation).round()),
         delay_ms: emulated_ms(properties.delay),
         jitter_ms: emulated_ms(properties.jitter),
         loss: mean_loss(&properties.loss),
@@ -389,7 +389,8 @@ fn mean_loss(loss: &Loss) -> f64 {
     }
 }
 
-fn kind_of(kind: LinkKind) -> &'static str {
+/// What a link is, as told in events and lists.
+pub fn kind_of(kind: LinkKind) -> &'static str {
     match kind {
         LinkKind::Uplink(_) => "uplink",
         LinkKind::Downlink(_) => "downlink",

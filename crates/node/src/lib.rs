@@ -1,5 +1,7 @@
 //! The roles of a network's nodes and the message bus that joins them.
 
+pub mod agent;
 pub mod bus;
+pub mod roles;
 
 pub use bus::{Bus, BusError};

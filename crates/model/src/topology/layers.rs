@@ -95,7 +95,8 @@ fn is_setting(key: &str) -> bool {
 }
 
 /// The keys of a file's top level.
-pub(super) const SECTIONS: [&str; 8] = ["tcp", "run", "radio", "cost", "mbs", "link", "bs", "users"];
+pub(super) const SECTIONS: [&str; 10] =
+    ["tcp", "run", "radio", "cost", "learning", "twins", "mbs", "link", "bs", "users"];
 
 /// A layer over the file: one assignment. Its values carry `tag` as their origin.
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@
 mod cost;
 mod error;
 mod layers;
+mod learning;
 mod link;
 mod load;
 mod nodes;
@@ -16,11 +17,13 @@ mod resolve;
 mod run;
 mod spans;
 mod tcp;
+mod twins;
 mod validate;
 
 pub use cost::{Cost, Payload};
 pub use error::{Origin, Problem, TopologyError};
 pub use layers::{Overrides, RESERVED_VARIABLES};
+pub use learning::Learning;
 pub use link::{
     Arq, Discipline, GilbertElliott, LinkClasses, LinkOverride, LinkSettings, Loss, QueueLimit, RateSource,
 };
@@ -30,6 +33,7 @@ pub use or_none::OrNone;
 pub use radio::{AccessBand, Fading, Interference, Powers, Radio};
 pub use run::{Restart, Run};
 pub use tcp::{Tcp, TcpTuning};
+pub use twins::Twins;
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +51,10 @@ pub struct Topology {
     pub radio: Radio,
     /// Constants of the cost model, Eq. 12–18.
     pub cost: Cost,
+    /// Rounds of federated learning.
+    pub learning: Learning,
+    /// How digital twins follow their users.
+    pub twins: Twins,
     /// The macro base station.
     pub mbs: Mbs,
     /// The properties of links, by class, and exceptions.

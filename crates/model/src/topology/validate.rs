@@ -16,6 +16,8 @@ pub(super) fn validate(topology: &Topology) -> Vec<Finding> {
     radio(&topology.radio, &mut checks);
     cost(&topology.cost, &mut checks);
     tcp(&topology.tcp, &mut checks);
+    checks.positive_time("learning.deadline", topology.learning.deadline);
+    checks.positive_time("twins.sync_period", topology.twins.sync_period);
     stations::stations(topology, &mut checks);
     links::links(topology, &mut checks);
     checks.findings

@@ -41,7 +41,10 @@ mod tests {
                 let mut queue = vec![origin];
                 while let Some(sender) = queue.pop() {
                     for child in children(sender, origin, stations) {
-                        assert!(neighbours(sender, stations).contains(&child), "{sender} -> {child} of {stations}");
+                        assert!(
+                            neighbours(sender, stations).contains(&child),
+                            "{sender} -> {child} of {stations}"
+                        );
                         assert!(hops[child].is_none(), "{child} gets it twice");
                         hops[child] = hops[sender].map(|hops| hops + 1);
                         queue.push(child);

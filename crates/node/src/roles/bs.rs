@@ -1,0 +1,249 @@
+//! A base station: answers rounds, passes on the models of others, holds twins.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use dtwn_model::ids::{BsId, UserId};
+use dtwn_proto::{
+    event::{Transfer, What},
+    node::{self, Header, ModelHeader, TwinState},
+};
+
+use super::{model, overlay, prediction::Predictor};
+use crate::{
+    agent::{AgentError, Node, node_name},
+    bus::{Bus, Incoming, PeerConfig},
+};
+
+/// How often the age of the twins is reported, wall time.
+const AGES_PERIOD: Duration = Duration::from_secs(1);
+
+/// Runs a BS for as long as it is polled.
+///
+/// # Errors
+/// When its bus cannot be started.
+pub async fn run(node: Node, bs: BsId) -> Result<(), AgentError> {
+    let peers = peers(&node, bs)?;
+    let (bus, mut receiver) = node.bus(&node.me().name, true, peers).await?;
+    node.ready(vec![bus.clone()]);
+    let mut station = Station {
+        predictor: Predictor::new(&node.plan),
+        names: (0..node.plan.bs_count()).map(|i| node.plan.nodes[1 + i].name.clone()).collect(),
+        node,
+        bus,
+        bs,
+        round: 0,
+        seen: HashSet::new(),
+        twins: HashMap::new(),
+    };
+    let mut ages = tokio::time::interval(AGES_PERIOD);
+    loop {
+        tokio::select! {
+            incoming = receiver.recv() => match incoming {
+                Some(incoming) => station.take(&incoming),
+                None => return Ok(()),
+            },
+            _ = ages.tick() => station.report_ages(),
+        }
+    }
+}
+
+/// The MBS, which we dial; the overlay's neighbours, of which we dial those after us; our users, who dial us.
+fn peers(node: &Node, bs: BsId) -> Result<Vec<PeerConfig>, AgentError> {
+    let plan = &node.plan;
+    let mbs = &plan.nodes[0];
+    let mut peers = vec![node.peer(&mbs.name, &mbs.name, Some(mbs.main))?];
+    if plan.topology().learning.enabled {
+        for other in overlay::neighbours(bs.index(), plan.bs_count()) {
+            let neighbour = &plan.nodes[1 + other];
+            let dial = (other > bs.index()).then_some(neighbour.main);
+            peers.push(node.peer(&neighbour.name, &neighbour.name, dial)?);
+        }
+    }
+    let groups = plan.nodes.iter().flat_map(|group| group.users.iter().map(move |user| (group, user)));
+    for (group, user) in groups {
+        if plan.association.serving(user.id) == Some(bs) {
+            peers.push(node.peer(&user.name, &group.name, None)?);
+        }
+    }
+    Ok(peers)
+}
+
+/// What a BS knows of one of its twins.
+struct Twin {
+    sequence: u64,
+    taken_at_ns: u64,
+}
+
+struct Station {
+    node: Node,
+    bus: Bus,
+    bs: BsId,
+    names: Vec<String>,
+    predictor: Predictor,
+    round: u64,
+    /// Origins whose model of the current round is here.
+    seen: HashSet<String>,
+    twins: HashMap<UserId, Twin>,
+}
+
+impl Station {
+    fn take(&mut self, incoming: &Incoming) {
+        let from = incoming.from.as_str();
+        match node::decode(&incoming.body) {
+            Ok((Header::Model(header), body)) => match model::check(&header, &body) {
+                Ok(()) => self.take_model(from, &header, &body, incoming),
+                Err(error) => tracing::warn!(from, %error, "refused a model"),
+            },
+            Ok((Header::TwinState(state), _)) => self.take_state(from, &state, incoming),
+            Err(error) => tracing::warn!(from, %error, "refused a message"),
+        }
+    }
+
+    fn take_model(&mut self, from: &str, header: &ModelHeader, body: &Bytes, incoming: &Incoming) {
+        let mbs = &self.node.plan.nodes[0].name;
+        if header.origin == *mbs && from == mbs {
+            if header.round > self.round {
+                self.report_model("model-down", header, body.len(), incoming.received_at_ns);
+                self.answer(header.round);
+            }
+            return;
+        }
+        let Some(origin) = self.names.iter().position(|name| *name == header.origin) else {
+            tracing::warn!(from, origin = header.origin, "refused the model of a stranger");
+            return;
+        };
+        // A model may overtake the global one that opens its round; an older one is of no use to anybody.
+        if header.round < self.round || origin == self.bs.index() {
+            return;
+        }
+        if header.round > self.round + 1 {
+            tracing::warn!(
+                from,
+                round = header.round,
+                ours = self.round,
+                "refused a model of a round far ahead"
+            );
+            return;
+        }
+        let mark = format!("{}/{}", header.round, header.origin);
+        if self.seen.insert(mark) {
+            self.report_model("model-relay", header, body.len(), incoming.received_at_ns);
+            self.pass_on(origin, &incoming.body);
+        }
+    }
+
+    /// Sends our own model to the MBS and on its way to the other BSs.
+    fn answer(&mut self, round: u64) {
+        self.round = round;
+        let oldest = format!("{round}/");
+        let newer = format!("{}/", round + 1);
+        self.seen.retain(|mark| mark.starts_with(&oldest) || mark.starts_with(&newer));
+        let origin = self.node.me().name.clone();
+        let bytes = self.node.plan.topology().cost.model_size.get() as usize;
+        let body = model::body(self.node.seed(), round, &origin, bytes);
+        match model::message(round, &origin, self.node.clock.now_ns(), &body) {
+            Ok(message) => {
+                if let Ok(mbs) = node_name(&self.node.plan.nodes[0].name) {
+                    model::send(&self.bus, mbs, &origin, message.clone());
+                }
+                self.pass_on(self.bs.index(), &message);
+            }
+            Err(error) => tracing::error!(%error, "no model could be sent"),
+        }
+    }
+
+    /// Passes a model on along its tree. A child that is not connected gets it when it is back, and until then we stand in for it
+    /// towards those of its children that are our neighbours too.
+    fn pass_on(&self, origin: usize, message: &Bytes) {
+        let connected: HashSet<String> = self
+            .bus
+            .stats()
+            .peers
+            .into_iter()
+            .filter(|(_, stats)| stats.bulk.connected)
+            .map(|(name, _)| name.as_str().to_owned())
+            .collect();
+        let neighbours = overlay::neighbours(self.bs.index(), self.names.len());
+        let mut next = overlay::children(self.bs.index(), origin, self.names.len());
+        while let Some(child) = next.pop() {
+            let name = &self.names[child];
+            if !connected.contains(name) {
+                let orphans = overlay::children(child, origin, self.names.len());
+                next.extend(orphans.into_iter().filter(|orphan| neighbours.contains(orphan)));
+            }
+            if let Ok(peer) = node_name(name) {
+                model::send(&self.bus, peer, &self.names[origin], message.clone());
+            }
+        }
+    }
+
+    fn take_state(&mut self, from: &str, state: &TwinState, incoming: &Incoming) {
+        let plan = &self.node.plan;
+        let user = UserId(state.user);
+        let Some(planned) = plan.users().find(|planned| planned.id == user && planned.name == from) else {
+            tracing::warn!(from, user = state.user, "refused a state that is not the sender's own");
+            return;
+        };
+        if self.twins.get(&user).is_some_and(|twin| twin.sequence >= state.sequence) {
+            return;
+        }
+        let bytes = incoming.body.len();
+        let bs = plan.bs_station(self.bs);
+        let predicted_ms = self.predictor.transfer_ms(plan, planned.station, bs, bytes, state.taken_at_ns);
+        self.twins.insert(user, Twin { sequence: state.sequence, taken_at_ns: state.taken_at_ns });
+        self.node.reporter.event(What::Transfer(Transfer {
+            kind: "twin-state".into(),
+            from: from.to_owned(),
+            to: self.node.me().name.clone(),
+            bytes: bytes as u64,
+            measured_ms: incoming.received_at_ns.saturating_sub(state.taken_at_ns) as f64 / 1e6,
+            predicted_ms,
+        }));
+    }
+
+    fn report_model(&self, kind: &str, header: &ModelHeader, bytes: usize, received_at_ns: u64) {
+        let plan = &self.node.plan;
+        let predicted_ms = match plan.station(&header.origin) {
+            Some(origin) if origin.id == plan.mbs_station() => self.predictor.transfer_ms(
+                plan,
+                origin.id,
+                plan.bs_station(self.bs),
+                bytes,
+                header.sent_at_ns,
+            ),
+            Some(origin) => {
+                let bs = BsId(origin.id.0.saturating_sub(1));
+                self.predictor.broadcast_ms(plan, bs, header.sent_at_ns)
+            }
+            None => return,
+        };
+        self.node.reporter.event(What::Transfer(Transfer {
+            kind: kind.into(),
+            from: header.origin.clone(),
+            to: self.node.me().name.clone(),
+            bytes: bytes as u64,
+            measured_ms: received_at_ns.saturating_sub(header.sent_at_ns) as f64 / 1e6,
+            predicted_ms,
+        }));
+    }
+
+    fn report_ages(&self) {
+        if self.twins.is_empty() {
+            return;
+        }
+        let now_ns = self.node.clock.now_ns();
+        let mut ages_ms: Vec<f64> =
+            self.twins.values().map(|twin| now_ns.saturating_sub(twin.taken_at_ns) as f64 / 1e6).collect();
+        ages_ms.sort_by(f64::total_cmp);
+        let quantile = |q: f64| ages_ms[((ages_ms.len() - 1) as f64 * q).round() as usize];
+        self.node.reporter.event(What::TwinAges {
+            twins: ages_ms.len() as u32,
+            p50_ms: quantile(0.5),
+            p99_ms: quantile(0.99),
+        });
+    }
+}

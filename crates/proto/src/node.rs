@@ -1,0 +1,132 @@
+//! What nodes say to each other, inside the signed envelopes of the bus.
+//!
+//! A message is a header in MessagePack and, for bodies, the raw bytes behind it:
+//!
+//! ```text
+//! length:u32be header body…
+//! ```
+//!
+//! Headers come from other processes: every reader checks lengths and digests before it uses them.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+
+/// The longest header: all of them are small and of bounded size.
+const HEADER_BYTES_MAX: usize = 4096;
+
+/// Why a message was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeMessageError {
+    /// The message ends before its header does, or announces a header that is too long.
+    #[error("a message whose header is cut off or too long")]
+    Length,
+    /// The header is not what was expected.
+    #[error("a header that does not decode: {0}")]
+    Header(#[from] rmp_serde::decode::Error),
+    /// The header cannot be encoded.
+    #[error("a header that does not encode: {0}")]
+    Unencodable(#[from] rmp_serde::encode::Error),
+    /// The body is not the one that the header describes.
+    #[error("a body whose digest is not the one announced")]
+    Digest,
+}
+
+/// The header of a message between nodes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Header {
+    /// A model, as the body behind the header.
+    Model(ModelHeader),
+    /// The state of a user, for its twin.
+    TwinState(TwinState),
+}
+
+/// Describes a model on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelHeader {
+    /// The round that it belongs to, from 1.
+    pub round: u64,
+    /// The node whose model it is: the MBS for the global model, a BS for its aggregate.
+    pub origin: String,
+    /// Emulated nanoseconds at which the origin began to send.
+    pub sent_at_ns: u64,
+    /// BLAKE3 of the body.
+    pub digest: [u8; 32],
+}
+
+/// The state s_t of a user, which its twin follows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TwinState {
+    /// The user's index over all groups.
+    pub user: u32,
+    /// Counts this user's states; a twin never goes back.
+    pub sequence: u64,
+    /// Emulated nanoseconds at which the state was taken.
+    pub taken_at_ns: u64,
+    /// Position in metres, relative to the MBS.
+    pub position_m: [f32; 2],
+    /// Charge of the battery, 0 to 1.
+    pub battery: f32,
+    /// Load of the processor, 0 to 1.
+    pub load: f32,
+}
+
+/// Puts a header before a body.
+///
+/// # Errors
+/// [`NodeMessageError::Unencodable`].
+pub fn encode(header: &Header, body: &[u8]) -> Result<Bytes, NodeMessageError> {
+    let header = rmp_serde::to_vec_named(header)?;
+    let mut bytes = BytesMut::with_capacity(4 + header.len() + body.len());
+    bytes.put_u32(header.len() as u32);
+    bytes.put_slice(&header);
+    bytes.put_slice(body);
+    Ok(bytes.freeze())
+}
+
+/// Takes a message apart; the body shares the message's memory.
+///
+/// # Errors
+/// [`NodeMessageError::Length`], [`NodeMessageError::Header`].
+pub fn decode(message: &Bytes) -> Result<(Header, Bytes), NodeMessageError> {
+    let prefix = message.first_chunk::<4>().ok_or(NodeMessageError::Length)?;
+    let length = u32::from_be_bytes(*prefix) as usize;
+    if length > HEADER_BYTES_MAX || message.len() < 4 + length {
+        return Err(NodeMessageError::Length);
+    }
+    let header = rmp_serde::from_slice(&message[4..4 + length])?;
+    Ok((header, message.slice(4 + length..)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn model() -> Header {
+        Header::Model(ModelHeader { round: 3, origin: "bs1".into(), sent_at_ns: 7, digest: [9; 32] })
+    }
+
+    #[test]
+    fn header_and_body_come_back() {
+        let message = encode(&model(), b"weights").unwrap();
+        let (header, body) = decode(&message).unwrap();
+        assert_eq!(header, model());
+        assert_eq!(&body[..], b"weights");
+    }
+
+    #[test]
+    fn a_header_that_announces_too_much_is_refused() {
+        for message in [&b""[..], b"\0\0", b"\xff\xff\xff\xff", b"\0\0\0\x09abc"] {
+            assert!(decode(&Bytes::copy_from_slice(message)).is_err(), "{message:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&Bytes::from(bytes));
+        }
+    }
+}
