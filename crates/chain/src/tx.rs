@@ -116,6 +116,16 @@ impl Payload {
         }
     }
 
+    /// True for payloads after which others of the same kind may never be valid again, see
+    /// [`crate::state::State::is_hopeless`].
+    #[must_use]
+    pub fn may_void_others(&self) -> bool {
+        matches!(
+            self,
+            Self::Evidence(_) | Self::Award { .. } | Self::TrainingModel { .. } | Self::Attestation { .. }
+        )
+    }
+
     /// The body that the transaction refers to, if any.
     #[must_use]
     pub fn body(&self) -> Option<&BodyRef> {

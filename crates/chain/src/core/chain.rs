@@ -121,14 +121,15 @@ impl Core {
         }
         let epoch = self.state.epoch;
         let last = path.len() - 1;
+        let mut thorough = false;
         for (index, digest) in path.into_iter().enumerate() {
             let certificate = (index == last).then(|| certificate.clone());
-            self.commit_block(&digest, certificate);
+            thorough |= self.commit_block(&digest, certificate);
         }
         self.top = Some(certificate);
         self.anchor = Anchor { view: proposal.view, block: self.state.block, height: self.state.height };
         self.pace.strikes = 0;
-        self.settle_transactions();
+        self.settle_transactions(thorough || self.state.epoch != epoch);
         if self.state.epoch == epoch {
             self.views = self.views.split_off(&(proposal.view + 1));
             let height = self.state.height;
@@ -165,15 +166,18 @@ impl Core {
         Some(path)
     }
 
-    fn commit_block(&mut self, digest: &Digest, certificate: Option<SharedCertificate>) {
-        let Some(Node { block, state: Some(state), .. }) = self.tree.remove(digest) else { return };
+    /// True when the block may have voided other transactions.
+    fn commit_block(&mut self, digest: &Digest, certificate: Option<SharedCertificate>) -> bool {
+        let Some(Node { block, state: Some(state), .. }) = self.tree.remove(digest) else { return false };
         self.persist(Record::Commit(block.clone(), certificate.clone()));
         if state.epoch != self.state.epoch {
             self.persist(Record::Snapshot(state.height, state.clone()));
         }
         self.state = state.clone();
         self.settle_block(&block);
+        let thorough = block.transactions().iter().any(|transaction| transaction.payload.may_void_others());
         self.notify(Event::Committed { block, state, certificate });
+        thorough
     }
 
     /// Rule 8: a new epoch starts from the finalized boundary block, with its own producers and views from 1.

@@ -188,7 +188,8 @@ impl Core {
     /// When the next [`Input::Tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Micros {
-        let timers = [self.pace.timeout_at, Some(self.pace.retry_at), self.pace.propose_at, self.gossip_at];
+        let pace = &self.pace;
+        let timers = [pace.timeout_at, Some(pace.retry_at), pace.propose_at, pace.fetch_at, self.gossip_at];
         timers.into_iter().flatten().min().unwrap_or(Micros::MAX)
     }
 
@@ -197,6 +198,9 @@ impl Core {
             return;
         }
         self.sync.source = from;
+        if let Some(peer) = from.filter(|peer| self.set().contains(*peer)) {
+            self.pace.hear(peer, self.now);
+        }
         match message {
             Message::Proposal(proposal) => self.receive_proposal(from, proposal),
             Message::Vote(vote) => self.receive_vote(from, *vote),

@@ -7,6 +7,9 @@ use crate::message::{Message, ProposalMessage};
 use crate::types::{Micros, ReplicaId, View};
 use crate::vote::{Statement, Vote};
 
+/// Least time that a proposal may trail a vote for it before it is fetched.
+const MIN_PATIENCE_US: Micros = 2_000;
+
 /// Smoothed round trip and its variation, as RFC 6298 computes them.
 #[derive(Debug, Clone, Copy)]
 struct RoundTrip {
@@ -37,6 +40,10 @@ pub(super) struct Pace {
     pub(super) propose_at: Option<Micros>,
     /// Views nullified in a row.
     pub(super) strikes: u32,
+    /// When each replica was last heard.
+    heard: BTreeMap<ReplicaId, Micros>,
+    /// When to ask a voter for the current view's proposal, which others have voted for and is not here.
+    pub(super) fetch_at: Option<Micros>,
 }
 
 impl Pace {
@@ -54,7 +61,47 @@ impl Pace {
     }
 }
 
+impl Pace {
+    pub(super) fn hear(&mut self, peer: ReplicaId, now: Micros) {
+        self.heard.insert(peer, now);
+    }
+}
+
 impl Core {
+    /// True when the others of a quorum were heard long after a leader was: no use waiting for it as long as for them.
+    fn is_silent(&self, leader: ReplicaId) -> bool {
+        let others =
+            self.set().members.iter().filter(|member| Some(**member) != self.id() && **member != leader);
+        let mut heard: Vec<Micros> = others.filter_map(|peer| self.pace.heard.get(peer)).copied().collect();
+        heard.sort_unstable_by(|a, b| b.cmp(a));
+        let patience = 2 * self.config.timeout_min_us + self.config.slot_us + self.config.idle_us;
+        let quorum = heard.get(self.set().quorum().saturating_sub(2)).copied().unwrap_or(0);
+        Some(leader) != self.id() && self.pace.heard.get(&leader).copied().unwrap_or(0) + patience < quorum
+    }
+
+    /// Somebody votes for a proposal of the current view that is not here: it may have been lost, or be stuck on
+    /// its link, so after a round trip a voter is asked for it.
+    pub(super) fn expect_proposal(&mut self) {
+        if self.views.get(&self.current).is_none_or(|state| state.proposal.is_none()) {
+            let patience = self.quorum_round_trip_us().max(MIN_PATIENCE_US);
+            self.pace.fetch_at.get_or_insert(self.now + patience);
+        }
+    }
+
+    fn fetch_proposal(&mut self) {
+        self.pace.fetch_at = None;
+        let Some(state) = self.views.get(&self.current).filter(|state| state.proposal.is_none()) else {
+            return;
+        };
+        let voted =
+            state.notarizes.iter().find_map(|(voter, vote)| Some((*voter, vote.statement.proposal()?.block)));
+        if let Some((voter, block)) = voted {
+            self.sync.source = Some(voter);
+            self.want_block(block);
+            self.sync.source = None;
+        }
+    }
+
     /// The round trip within which a quorum can be heard, 0 before measurements.
     fn quorum_round_trip_us(&self) -> Micros {
         let others = self.set().members.iter().filter(|member| Some(**member) != self.id());
@@ -70,7 +117,10 @@ impl Core {
     fn timeout_us(&self, view: View) -> Micros {
         let quorum = self.quorum_round_trip_us();
         let leader = self.pace.round_trips.get(&self.set().leader(view)).map_or(0, |rtt| rtt.bound_us());
-        let base = (4 * quorum.max(leader.min(4 * quorum))).max(self.config.timeout_min_us);
+        let mut base = (4 * quorum.max(leader.min(4 * quorum))).max(self.config.timeout_min_us);
+        if quorum > 0 && self.is_silent(self.set().leader(view)) {
+            base = (2 * quorum).max(self.config.timeout_min_us / 8);
+        }
         let grown =
             (0..self.pace.strikes.min(30)).fold(base, |timeout, _| timeout.saturating_add(timeout / 2));
         grown.min(self.config.timeout_max_us.max(self.config.timeout_min_us)) + self.config.idle_us
@@ -96,6 +146,7 @@ impl Core {
             self.now.max(self.pace.slot_at + self.config.slot_us)
         };
         self.pace.retries = 0;
+        self.pace.fetch_at = None;
         self.pace.retry_at = self.now + self.retry_us();
         self.pace.timeout_at = Some(self.pace.slot_at + self.timeout_us(view));
         self.pace.propose_at = (Some(self.set().leader(view)) == self.id()).then_some(self.pace.slot_at);
@@ -117,6 +168,9 @@ impl Core {
         if self.pace.propose_at.is_some_and(|at| at <= self.now) {
             self.pace.propose_at = None;
             self.dirty = true;
+        }
+        if self.pace.fetch_at.is_some_and(|at| at <= self.now) {
+            self.fetch_proposal();
         }
         if self.gossip_at.is_some_and(|at| at <= self.now) {
             self.gossip();
@@ -162,8 +216,8 @@ impl Core {
         }
     }
 
-    /// The full proposal when the vote is this leader's own for the current view.
-    fn as_proposal(&self, vote: &Vote) -> Option<Message> {
+    /// The full proposal when the vote is a leader's for its view and the block is here.
+    pub(super) fn as_proposal(&self, vote: &Vote) -> Option<Message> {
         let Statement::Notarize(proposal) = vote.statement else { return None };
         if self.set().leader(proposal.view) != vote.signer {
             return None;

@@ -171,8 +171,16 @@ impl Core {
         for digest in request.blocks.iter().take(MAX_REQUEST_BLOCKS) {
             match self.tree.get(digest) {
                 Some(node) => {
+                    // With the leader's vote, if that is here: the asker may want to vote itself.
                     let block = node.block.clone();
-                    self.send(Target::One(from), Message::Block(Delivery(block)));
+                    let state = self.views.get(&block.header().view);
+                    let leader = self.set().leader(block.header().view);
+                    let vote = state.and_then(|state| state.notarizes.get(&leader)).copied();
+                    let proposal =
+                        vote.filter(|vote| vote.statement.proposal().is_some_and(|p| p.block == *digest));
+                    let message = proposal.and_then(|vote| self.as_proposal(&vote));
+                    let message = message.unwrap_or(Message::Block(Delivery(block)));
+                    self.send(Target::One(from), message);
                 }
                 None => elsewhere = true,
             }

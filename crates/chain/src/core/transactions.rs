@@ -12,6 +12,8 @@ use crate::tx::{MAX_PAYLOAD_BYTES, Payload, SharedTransaction, Transaction};
 
 /// Most bytes of transactions passed on in one message.
 const GOSSIP_BYTES: usize = 65_536;
+/// Blocks after which sequence numbers that fell out of their windows are looked for.
+const PRUNE_BLOCKS: u64 = 64;
 
 impl Core {
     /// Signs a payload and puts it in line, or says why not.
@@ -96,7 +98,11 @@ impl Core {
     /// Accounts for a finalized block's transactions of this replica's own: a different one with the same sequence
     /// number (signed before a crash that lost the record of it) sends the waiting one back for a new number.
     pub(super) fn settle_block(&mut self, block: &SharedBlock) {
-        let Some(id) = self.id() else { return };
+        let id = self.id();
+        for transaction in block.transactions().iter().filter(|transaction| Some(transaction.signer) != id) {
+            self.mempool.remove(transaction.signer, transaction.sequence);
+        }
+        let Some(id) = id else { return };
         for transaction in block.transactions().iter().filter(|transaction| transaction.signer == id) {
             let displaced =
                 self.mempool.get(id, transaction.sequence).filter(|held| *held != transaction).cloned();
@@ -108,9 +114,13 @@ impl Core {
         }
     }
 
-    /// After new finalized blocks: drops what can no longer be included and claims awards that are due.
-    pub(super) fn settle_transactions(&mut self) {
+    /// After new finalized blocks: drops what can no longer be included and claims awards that are due. Looking
+    /// through the whole mempool is for when something in it may have become void, and for now and then.
+    pub(super) fn settle_transactions(&mut self, thorough: bool) {
         let id = self.id();
+        if !thorough && !self.state.height.is_multiple_of(PRUNE_BLOCKS) {
+            return;
+        }
         for transaction in self.mempool.prune(&self.state, id) {
             // Everybody may have submitted the same evidence; that another was first is no news.
             if !matches!(transaction.payload, Payload::Evidence(_)) {

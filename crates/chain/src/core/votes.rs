@@ -95,8 +95,12 @@ impl Core {
         if let Some(evidence) = recorded.evidence {
             self.accuse(evidence);
         }
-        if matches!(vote.statement, Statement::Nullify { .. }) && view == self.current {
-            self.join_nullify(vote.signer, recorded.count);
+        if view == self.current {
+            match vote.statement {
+                Statement::Nullify { .. } => self.join_nullify(vote.signer, recorded.count),
+                Statement::Notarize(_) => self.expect_proposal(),
+                Statement::Finalize(_) => {}
+            }
         }
     }
 

@@ -23,6 +23,8 @@ pub(super) struct Invariants {
     honest: Vec<ReplicaId>,
     finalized: HashMap<(Epoch, View), Digest>,
     nullified: HashSet<(Epoch, View)>,
+    /// Proposals that some replica following the rules knows to be notarized or finalized.
+    certified: HashSet<(Epoch, View)>,
     /// Votes that replicas following the rules sent, over all their incarnations.
     votes: HashMap<(ReplicaId, Epoch, View), Vec<Statement>>,
     /// Height of each process.
@@ -40,6 +42,7 @@ impl Invariants {
             honest,
             finalized: HashMap::new(),
             nullified: HashSet::new(),
+            certified: HashSet::new(),
             votes: HashMap::new(),
             heights: BTreeMap::new(),
             evidence: 0,
@@ -129,6 +132,7 @@ impl Invariants {
                 self.nullified.insert(round);
             }
             Statement::Finalize(proposal) => {
+                self.certified.insert(round);
                 if let Some(other) =
                     self.finalized.insert(round, proposal.block).filter(|d| *d != proposal.block)
                 {
@@ -138,7 +142,10 @@ impl Invariants {
                     ));
                 }
             }
-            Statement::Notarize(_) => return Ok(()),
+            Statement::Notarize(_) => {
+                self.certified.insert(round);
+                return Ok(());
+            }
         }
         if self.finalized.contains_key(&round) && self.nullified.contains(&round) {
             return Err(format!("no finalized view nullified: epoch {}, view {} is both", round.0, round.1));
@@ -159,6 +166,27 @@ impl Invariants {
         if !earlier.contains(&vote.statement) {
             earlier.push(vote.statement);
         }
-        Ok(())
+        self.justified(vote)
+    }
+
+    /// A vote to notarize needs a certified parent and nullifications of all views between; whoever sends it holds
+    /// them, so they have been seen here.
+    fn justified(&self, vote: &Vote) -> Result<(), String> {
+        let Statement::Notarize(proposal) = vote.statement else { return Ok(()) };
+        let epoch = proposal.epoch;
+        let parent = proposal.parent_view == 0 || self.certified.contains(&(epoch, proposal.parent_view));
+        let gap =
+            (proposal.parent_view + 1..proposal.view).find(|view| !self.nullified.contains(&(epoch, *view)));
+        match gap {
+            _ if !parent => Err(format!(
+                "justified votes: {} voted in epoch {epoch}, view {} on view {}, which nothing certifies",
+                vote.signer, proposal.view, proposal.parent_view
+            )),
+            Some(gap) => Err(format!(
+                "justified votes: {} voted in epoch {epoch}, view {} across view {gap}, which is not nullified",
+                vote.signer, proposal.view
+            )),
+            None => Ok(()),
+        }
     }
 }

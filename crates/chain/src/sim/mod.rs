@@ -1,11 +1,11 @@
 //! Proof by simulation: the real core of every replica, in virtual time, under seeded faults.
 //!
 //! A seed determines a [`Schedule`] and every random choice in its run; the same seed gives the same trace. After
-//! every step the invariants of [`invariants`] are checked: agreement on finalized blocks, no finalized view
-//! nullified, conservation of coins, heights ascending by one, every finalized transaction valid and unique, no
-//! replica that follows the rules ever contradicting itself. Safety mode keeps faults and losses up to the end and
-//! asks for nothing more. Liveness mode ends losses at a time (lasting one-way cuts and Byzantine replicas
-//! stay) and asks that every replica that can be reached finalizes new blocks soon.
+//! every step the invariants are checked: agreement on finalized blocks, no finalized view nullified, conservation of
+//! coins, heights ascending by one, every finalized transaction valid and unique, no replica that follows the rules
+//! ever contradicting itself, being punished, or voting across a view that is not nullified. Safety mode keeps losses
+//! up to the end and asks for nothing more. Liveness mode ends losses at a time (lasting one-way cuts and Byzantine
+//! replicas stay) and asks that every replica that can be reached finalizes new blocks soon.
 //!
 //! Signatures are those of a stub, so that time goes into the protocol.
 
@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
-pub use self::schedule::{Fault, Misbehaviour, Schedule};
+pub use self::schedule::{DiskFault, Fault, Misbehaviour, Schedule};
 use self::world::World;
 use crate::core::Rules;
 use crate::types::Micros;

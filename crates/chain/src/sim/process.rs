@@ -7,10 +7,11 @@ use crate::block::SharedBlock;
 use crate::codec::{Decode as _, Encode as _};
 use crate::core::Core;
 use crate::record::{Record, seal, unseal};
-use crate::types::{Height, Micros, ReplicaId};
+use crate::types::{Epoch, Height, Micros, ReplicaId};
 use crate::vote::SharedCertificate;
 
 use super::byzantine::Byzantine;
+use super::schedule::DiskFault;
 
 /// A disk that writes in order and loses what was not synced, from the end, when the power fails.
 #[derive(Debug, Default)]
@@ -46,11 +47,17 @@ impl Disk {
 
     /// The power fails: a suffix of what was not synced is lost, and the last record left may be torn. What is left
     /// is read back through the real encoding and its checksums.
-    pub(super) fn crash(&mut self, torn: bool, rng: &mut ChaCha8Rng) -> Vec<Record> {
+    pub(super) fn crash(&mut self, fault: DiskFault, rng: &mut ChaCha8Rng) -> Vec<Record> {
+        if fault == DiskFault::Wiped {
+            *self = Self::default();
+            return Vec::new();
+        }
         let kept = rng.random_range(self.durable..=self.records.len());
         let mut written: Vec<Vec<u8>> =
             self.records[..kept].iter().map(|record| seal(&record.to_bytes())).collect();
-        if torn && let Some(next) = self.records.get(kept) {
+        if fault == DiskFault::Torn
+            && let Some(next) = self.records.get(kept)
+        {
             let mut bytes = seal(&next.to_bytes());
             bytes.truncate(rng.random_range(0..bytes.len()));
             written.push(bytes);
@@ -79,6 +86,8 @@ pub(super) struct Process {
     pub(super) timer_at: Micros,
     /// Counts restarts, so that syncs begun before a crash end without effect.
     pub(super) incarnation: u32,
+    /// Votes from this epoch on, since it lost its disk before.
+    pub(super) vote_from: Epoch,
 }
 
 impl Process {

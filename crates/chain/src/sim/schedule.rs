@@ -34,6 +34,18 @@ const MISBEHAVIOURS: [Misbehaviour; 6] = [
     Misbehaviour::SharedIdentity,
 ];
 
+/// What a crash does to a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskFault {
+    /// Some of what was not synced is missing.
+    Short,
+    /// And the last record left is torn.
+    Torn,
+    /// Everything is lost; the replica comes back by way of [`crate::store::Store::replace`].
+    Wiped,
+}
+
 /// A fault with a time. Sets of replicas are bit masks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -46,8 +58,8 @@ pub enum Fault {
         at_us: Micros,
         /// How long it stays down.
         down_us: Micros,
-        /// The last record that was being written is torn rather than missing.
-        torn: bool,
+        /// What becomes of the disk.
+        disk: DiskFault,
     },
     /// Messages from some replicas to others are lost; one direction only.
     Cut {
@@ -163,7 +175,7 @@ impl Schedule {
                 node: rng.random_range(0..self.nodes),
                 at_us: rng.random_range(0..self.calm_us),
                 down_us: self.delay_us * rng.random_range(0..60),
-                torn: rng.random_bool(0.5),
+                disk: draw_disk(rng),
             });
         }
         // Now and then everybody loses power together.
@@ -174,7 +186,7 @@ impl Schedule {
                     node,
                     at_us,
                     down_us: self.delay_us * 5,
-                    torn: rng.random_bool(0.5),
+                    disk: draw_disk(rng),
                 });
             }
         }
@@ -188,6 +200,12 @@ impl Schedule {
             }
         }
         if let Some(victim) = self.lasting_victim(rng) {
+            if rng.random_bool(0.3) {
+                let at_us = rng.random_range(0..self.calm_us);
+                let down_us = self.delay_us * rng.random_range(0..60);
+                self.faults.push(Fault::Crash { node: victim, at_us, down_us, disk: DiskFault::Wiped });
+                return;
+            }
             let bit = 1 << victim;
             let some = rng.random_range(1..all) & !bit;
             let (from, to) = if rng.random_bool(0.5) { (bit, some) } else { (some, bit) };
@@ -195,7 +213,7 @@ impl Schedule {
         }
     }
 
-    /// Whose links, in one direction, stay cut for good: a replica that the quorum can do without, so only when
+    /// Whose links, in one direction, stay cut for good, or whose disk is wiped: a replica that the quorum can do without, so only when
     /// fewer than f others are faulty.
     fn lasting_victim(&self, rng: &mut ChaCha8Rng) -> Option<u16> {
         if self.byzantine.len() >= usize::from((self.producers - 1) / 3) || !rng.random_bool(0.4) {
@@ -230,4 +248,8 @@ impl Schedule {
     pub(super) fn bound_us(&self) -> Micros {
         self.delay_us + self.jitter_us
     }
+}
+
+fn draw_disk(rng: &mut ChaCha8Rng) -> DiskFault {
+    if rng.random_bool(0.5) { DiskFault::Torn } else { DiskFault::Short }
 }

@@ -100,7 +100,7 @@ fn nullifying_after_finalizing_is_caught() {
 #[test]
 fn voting_across_a_gap_is_caught() {
     let violation = caught(Rules { vote_across_gap: true, ..Rules::default() }, 0..600);
-    assert!(violation.what.starts_with("agreement"), "{}", violation.what);
+    assert!(violation.what.starts_with("justified votes"), "{}", violation.what);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use super::byzantine::Byzantine;
 use super::invariants::Invariants;
 use super::process::{Disk, Process};
-use super::schedule::{Fault, Misbehaviour, Schedule};
+use super::schedule::{DiskFault, Fault, Misbehaviour, Schedule};
 use super::{Mode, Outcome, trace};
 use crate::block::SharedBlock;
 use crate::core::{Config, Core, Effect, Event, Identity, Input, Recovered, Rules, Target};
@@ -37,8 +37,8 @@ enum Happening {
     Deliver { to: usize, from: Option<ReplicaId>, message: Arc<Message> },
     Timer { process: usize },
     Synced { process: usize, incarnation: u32 },
-    Crash { process: usize, down_us: Micros, torn: bool },
-    Restart { process: usize, records: Vec<Record> },
+    Crash { process: usize, down_us: Micros, disk: DiskFault },
+    Restart { process: usize, records: Vec<Record>, wiped: bool },
     Submit,
 }
 
@@ -188,14 +188,15 @@ impl<'a> World<'a> {
                     byzantine,
                     timer_at: Micros::MAX,
                     incarnation: 0,
+                    vote_from: 0,
                 });
             }
         }
         for fault in &self.schedule.faults {
-            if let Fault::Crash { node, at_us, down_us, torn } = *fault
+            if let Fault::Crash { node, at_us, down_us, disk } = *fault
                 && let Some(process) = self.processes.iter().position(|process| process.address == node)
             {
-                self.at(at_us, Happening::Crash { process, down_us, torn });
+                self.at(at_us, Happening::Crash { process, down_us, disk });
             }
         }
         for process in 0..self.processes.len() {
@@ -243,8 +244,8 @@ impl<'a> World<'a> {
                     self.step(process, Input::Persisted(number));
                 }
             }
-            Happening::Crash { process, down_us, torn } => self.crash(process, down_us, torn),
-            Happening::Restart { process, records } => self.restart(process, records),
+            Happening::Crash { process, down_us, disk } => self.crash(process, down_us, disk),
+            Happening::Restart { process, records, wiped } => self.restart(process, records, wiped),
             Happening::Submit => self.submit(),
         }
     }
@@ -269,13 +270,13 @@ impl<'a> World<'a> {
         self.step(to, Input::Receive { from, message });
     }
 
-    fn crash(&mut self, process: usize, down_us: Micros, torn: bool) {
+    fn crash(&mut self, process: usize, down_us: Micros, disk: DiskFault) {
         let crashed = &mut self.processes[process];
         if crashed.core.take().is_none() {
             return;
         }
         crashed.incarnation += 1;
-        let records = crashed.disk.crash(torn, &mut self.rng);
+        let records = crashed.disk.crash(disk, &mut self.rng);
         (self.now, 4u8, process, records.len()).hash(&mut self.hasher);
         if self.recording {
             self.note(&format!(
@@ -284,18 +285,27 @@ impl<'a> World<'a> {
                 records.len()
             ));
         }
-        self.at(self.now + down_us, Happening::Restart { process, records });
+        let wiped = disk == DiskFault::Wiped;
+        self.at(self.now + down_us, Happening::Restart { process, records, wiped });
     }
 
-    fn restart(&mut self, process: usize, records: Vec<Record>) {
+    fn restart(&mut self, process: usize, records: Vec<Record>, wiped: bool) {
         self.outcome.restarts += 1;
-        let recovered = match Recovered::replay(&self.registry, State::genesis(&self.registry), records) {
+        let mut recovered = match Recovered::replay(&self.registry, State::genesis(&self.registry), records) {
             Ok(recovered) => recovered,
             Err(error) => {
                 self.outcome.violation = Some(format!("recovery: {error}"));
                 return;
             }
         };
+        if wiped {
+            // As an operator would find it by asking the others.
+            let epochs =
+                self.processes.iter().filter_map(|other| other.core.as_ref()).map(|core| core.round().0);
+            let latest = epochs.max().unwrap_or(0).max(self.invariants.state().epoch);
+            self.processes[process].vote_from = latest + 2;
+        }
+        recovered.vote_from = self.processes[process].vote_from;
         let height = recovered.state.height;
         if self.processes[process].is_honest()
             && let Err(what) = self.invariants.restarted(process, &recovered.state)
