@@ -2,26 +2,49 @@
 //!
 //! | verdict | when |
 //! | --- | --- |
-//! | `invalid` | the host dropped a packet, or a backlogged transmitter was more than 5 % off its rate |
-//! | `degraded` | on some link more than 1 % of the packets came later than max(1 ms, 5 % of the link's delay), or computing overran |
+//! | `invalid` | the host dropped a packet, or a backlogged transmitter was more than 5 % off its rate for a while |
+//! | `degraded` | over the run, some link delivered more than 1 % of its packets later than max(1 ms, 5 % of its delay), emulated |
 //! | `ok` | otherwise |
 //!
-//! A verdict never improves: what was measured before stays in the figures.
+//! `invalid` stays: what was measured under it is in the figures. `degraded` speaks of the run so far, and a late start may be
+//! outweighed.
 
 use dtwn_air::{AirSnapshot, LinkMeters};
 use dtwn_proto::event::{Fidelity, Verdict};
 
 /// Relative error of a backlogged transmitter's rate above which figures are no longer those of the network described.
 const RATE_ERROR_MAX: f64 = 0.05;
-/// Backlogged time below which a rate is not judged, nanoseconds.
-const BACKLOG_NS_MIN: u64 = 200_000_000;
+/// Backlogged time over which a rate is judged, nanoseconds.
+const WINDOW_NS: u64 = 500_000_000;
 /// Packets below which a 99th percentile says nothing.
 const PACKETS_MIN: u64 = 100;
 
 /// Judges snapshots of the medium's counters, which are cumulative.
 #[derive(Debug, Default)]
 pub struct Judge {
-    worst: Fidelity,
+    now: Fidelity,
+    /// The transmitter that was furthest off its rate, and by how much.
+    off: Option<(String, f64)>,
+    /// Each link's counters at the start of the window that is open for it.
+    windows: Vec<Backlog>,
+}
+
+/// A link's counters of backlogged time.
+#[derive(Debug, Clone, Copy, Default)]
+struct Backlog {
+    ns: u64,
+    bytes: f64,
+    capacity_bytes: f64,
+}
+
+impl Backlog {
+    fn of(meters: &LinkMeters) -> Self {
+        Self {
+            ns: meters.backlogged_ns,
+            bytes: meters.backlogged_bytes,
+            capacity_bytes: meters.backlogged_capacity_bytes,
+        }
+    }
 }
 
 impl Judge {
@@ -45,18 +68,14 @@ impl Judge {
             blame(&mut now, Verdict::Invalid, reason);
         }
         let mut late: Option<(&str, f64)> = None;
-        let mut off: Option<(&str, f64)> = None;
-        for (name, meters) in links {
-            let error = rate_error(meters);
-            if error.abs() > RATE_ERROR_MAX && off.is_none_or(|(_, worst)| error.abs() > worst.abs()) {
-                off = Some((name, error));
-            }
+        for (index, (name, meters)) in links.enumerate() {
+            self.judge_rate(index, name, meters);
             let share = meters.late as f64 / meters.written.max(1) as f64;
             if meters.written >= PACKETS_MIN && share > 0.01 && late.is_none_or(|(_, worst)| share > worst) {
                 late = Some((name, share));
             }
         }
-        if let Some((name, error)) = off {
+        if let Some((name, error)) = &self.off {
             let reason = format!("while backlogged, {name} was {:+.1} % off its rate", error * 100.0);
             blame(&mut now, Verdict::Invalid, reason);
         }
@@ -64,26 +83,35 @@ impl Judge {
             let reason = format!("{:.1} % of the packets of {name} were delivered late", share * 100.0);
             blame(&mut now, Verdict::Degraded, reason);
         }
-        // Cumulative counters may recover (a late packet's share shrinks as others follow), a verdict does not.
-        if now.verdict < self.worst.verdict {
-            now.verdict = self.worst.verdict;
-            now.reasons.clone_from(&self.worst.reasons);
-        }
-        self.worst = now;
-        &self.worst
+        self.now = now;
+        &self.now
     }
 
     /// The verdict so far.
     pub fn verdict(&self) -> &Fidelity {
-        &self.worst
+        &self.now
     }
-}
 
-fn rate_error(meters: &LinkMeters) -> f64 {
-    if meters.backlogged_ns < BACKLOG_NS_MIN || meters.backlogged_capacity_bytes <= 0.0 {
-        return 0.0;
+    /// Closes a link's window once it holds enough backlogged time, and remembers the worst rate seen.
+    fn judge_rate(&mut self, index: usize, name: &str, meters: &LinkMeters) {
+        if self.windows.len() <= index {
+            self.windows.resize(index + 1, Backlog::default());
+        }
+        let (now, before) = (Backlog::of(meters), self.windows[index]);
+        if now.ns.saturating_sub(before.ns) < WINDOW_NS {
+            return;
+        }
+        self.windows[index] = now;
+        let capacity_bytes = now.capacity_bytes - before.capacity_bytes;
+        if capacity_bytes <= 0.0 {
+            return;
+        }
+        let error = (now.bytes - before.bytes) / capacity_bytes - 1.0;
+        let worst = self.off.as_ref().map_or(RATE_ERROR_MAX, |(_, worst)| worst.abs());
+        if error.abs() > worst {
+            self.off = Some((name.to_owned(), error));
+        }
     }
-    meters.backlogged_bytes / meters.backlogged_capacity_bytes - 1.0
 }
 
 fn blame(fidelity: &mut Fidelity, verdict: Verdict, reason: String) {
@@ -135,13 +163,26 @@ mod tests {
     }
 
     #[test]
-    fn late_packets_degrade_a_run_for_good() {
-        let late = LinkMeters { written: 1000, late: 11, ..LinkMeters::default() };
-        let fine = LinkMeters { written: 100_000, late: 11, ..LinkMeters::default() };
+    fn a_rate_that_was_wrong_for_a_while_is_not_outweighed_later() {
         let mut judge = Judge::default();
         let snapshot = AirSnapshot::default();
-        assert_eq!(judge.judge(&snapshot, [("a", &late)].into_iter(), 0, 1.0).verdict, Verdict::Degraded);
-        assert_eq!(judge.judge(&snapshot, [("a", &fine)].into_iter(), 0, 1.0).verdict, Verdict::Degraded);
-        assert_eq!(judge.verdict().reasons.len(), 1);
+        let mut meters = backlogged(900.0);
+        assert_eq!(judge.judge(&snapshot, [("a", &meters)].into_iter(), 0, 1.0).verdict, Verdict::Invalid);
+        meters.backlogged_ns *= 100;
+        meters.backlogged_bytes += 99_000.0;
+        meters.backlogged_capacity_bytes += 99_000.0;
+        let later = judge.judge(&snapshot, [("a", &meters)].into_iter(), 0, 1.0);
+        assert_eq!(later.verdict, Verdict::Invalid);
+        assert_eq!(later.reasons, ["while backlogged, a was -10.0 % off its rate"]);
+    }
+
+    #[test]
+    fn late_packets_degrade_a_run_for_as_long_as_they_are_one_in_a_hundred() {
+        let late = LinkMeters { written: 1000, late: 11, ..LinkMeters::default() };
+        let fine = LinkMeters { written: 100_000, late: 11, ..LinkMeters::default() };
+        let few = LinkMeters { written: 99, late: 99, ..LinkMeters::default() };
+        assert_eq!(judge(&[("a", late)], 0).verdict, Verdict::Degraded);
+        assert_eq!(judge(&[("a", fine)], 0).verdict, Verdict::Ok);
+        assert_eq!(judge(&[("a", few)], 0).verdict, Verdict::Ok);
     }
 }

@@ -38,6 +38,7 @@ pub fn write(
         "host": host(),
         "unprivileged": privilege == Privilege::Unprivileged,
         "tcp": tcp,
+        "capacity": options.capacity,
         "offered_bps_emulated": {
             "uplink": offered.uplink.get(),
             "downlink": offered.downlink.get(),

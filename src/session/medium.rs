@@ -260,6 +260,7 @@ impl Air {
 fn spec_of(plan: &Plan) -> AirSpec {
     AirSpec {
         seed: plan.topology().run.seed,
+        dilation: plan.dilation,
         endpoints: plan.nodes.iter().map(|node| EndpointSpec { name: node.name.clone() }).collect(),
         stations: plan
             .stations

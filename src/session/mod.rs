@@ -12,7 +12,7 @@ pub mod medium;
 pub mod network;
 pub mod processes;
 pub mod recorder;
-mod spawner;
+pub mod spawner;
 pub mod summary;
 mod verbs;
 
@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::{
+    capacity::Judgement,
     error::{Error, Result},
     machine,
     registry::{Claim, Registry},
@@ -66,6 +67,8 @@ pub struct Options {
     pub rounds: Option<u64>,
     /// What the command line was, for the manifest.
     pub command: Vec<String>,
+    /// What the network offers beside what the medium carries.
+    pub capacity: Option<Judgement>,
 }
 
 impl Options {

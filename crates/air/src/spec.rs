@@ -43,7 +43,7 @@ impl LinkId {
 }
 
 /// Everything the medium connects, and how.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AirSpec {
     /// Seed of every link's random streams; each link derives its own from this and its name.
     pub seed: u64,
@@ -53,6 +53,15 @@ pub struct AirSpec {
     pub stations: Vec<StationSpec>,
     /// The links that the stations' attachments name.
     pub links: Vec<LinkSpec>,
+    /// Wall time per unit of the caller's own time. It stretches the medium's constants of time (the 20 ms of an automatic
+    /// queue, the 1 ms of lateness and of reordering), so that a network run slower keeps its proportions. At least 1.
+    pub dilation: f64,
+}
+
+impl Default for AirSpec {
+    fn default() -> Self {
+        Self { seed: 0, endpoints: Vec::new(), stations: Vec::new(), links: Vec::new(), dilation: 1.0 }
+    }
 }
 
 /// One TUN device.

@@ -111,7 +111,7 @@ impl Core {
         }
         // No link of the specification shares its streams: `\0` keeps the two kinds of names apart.
         let fate = Fate::new(self.seed, &format!("override\0{name}"));
-        let link = Link::new(properties, fate, u32::from(self.mtu));
+        let link = Link::new(properties, fate, u32::from(self.mtu), self.dilation);
         let empty = self.retired.iter().position(|link| self.links[*link as usize].meters.in_flight == 0);
         let index = match empty {
             Some(place) => {

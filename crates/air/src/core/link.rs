@@ -16,6 +16,10 @@ const QUEUE_BYTES_MIN: u64 = 15_000;
 
 /// The least time by which a reordered packet is held back.
 const HOLD_MIN_NS: u64 = 1_000_000;
+/// Deliveries that are less late than this are in time, however short the link's delay.
+const LATE_MIN_NS: u64 = 1_000_000;
+/// An automatic queue holds at least what the link sends in this time.
+const QUEUE_NS_MIN: u64 = 20_000_000;
 
 /// A time on the transmitter's own clock, ns with a fraction: rounding each airtime to whole nanoseconds would add up
 /// to a rate error on fast links.
@@ -82,10 +86,12 @@ pub(super) struct Link {
     fed: bool,
     /// Lateness beyond this counts as late.
     pub(super) late_ns: u64,
+    /// Stretches constants of time; see [`AirSpec::dilation`](crate::AirSpec::dilation).
+    dilation: f64,
 }
 
 impl Link {
-    pub(super) fn new(properties: LinkProperties, fate: Fate, quantum: u32) -> Self {
+    pub(super) fn new(properties: LinkProperties, fate: Fate, quantum: u32, dilation: f64) -> Self {
         let queue = PacketQueue::new(properties.queue.discipline, quantum);
         let mut link = Self {
             properties,
@@ -103,6 +109,7 @@ impl Link {
             stretch: None,
             fed: false,
             late_ns: 0,
+            dilation,
         };
         link.derive();
         link
@@ -116,14 +123,18 @@ impl Link {
         self.byte_fixed = (ns_per_byte * f64::from(1u32 << FRACTION)).round() as u64;
         self.bytes_per_ns = rate_bps.unwrap_or(0.0) / 8e9;
         let delay_ns = self.delay_ns();
-        self.late_ns = (delay_ns / 20).max(1_000_000);
+        self.late_ns = (delay_ns / 20).max(self.stretched(LATE_MIN_NS));
         self.queue_limit = match self.properties.queue.bytes {
             QueueBytes::Bytes(bytes) => bytes,
             QueueBytes::Auto => {
-                let span_ns = (4 * delay_ns).max(20_000_000);
+                let span_ns = (4 * delay_ns).max(self.stretched(QUEUE_NS_MIN));
                 ((self.bytes_per_ns * span_ns as f64) as u64).max(QUEUE_BYTES_MIN)
             }
         };
+    }
+
+    fn stretched(&self, ns: u64) -> u64 {
+        (ns as f64 * self.dilation) as u64
     }
 
     fn delay_ns(&self) -> u64 {
@@ -230,7 +241,7 @@ impl Link {
         let due = at + delay_ns + self.fate.jitter_ns(properties.jitter);
         if self.fate.reordered(properties.reorder) {
             self.meters.reordered += 1;
-            return due + delay_ns.max(HOLD_MIN_NS);
+            return due + delay_ns.max(self.stretched(HOLD_MIN_NS));
         }
         self.in_order_ns = self.in_order_ns.max(due);
         self.in_order_ns

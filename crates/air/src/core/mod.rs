@@ -95,6 +95,7 @@ struct Times {
 /// The medium's state.
 pub struct Core {
     seed: u64,
+    dilation: f64,
     mtu: u16,
     stations: Stations,
     endpoints: Vec<Endpoint>,
@@ -156,6 +157,7 @@ impl Core {
         }
         let mut core = Self {
             seed: spec.seed,
+            dilation: spec.dilation.max(1.0),
             mtu,
             stations,
             endpoints: spec.endpoints.iter().map(|_| Endpoint::default()).collect(),
@@ -180,7 +182,7 @@ impl Core {
         };
         for LinkSpec { name, properties } in spec.links {
             let fate = Fate::new(core.seed, &name);
-            core.links.push(Link::new(properties, fate, u32::from(mtu)));
+            core.links.push(Link::new(properties, fate, u32::from(mtu), core.dilation));
             core.link_names.push(name);
             core.schedule.push();
         }

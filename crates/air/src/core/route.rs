@@ -246,6 +246,7 @@ mod tests {
     fn spec() -> AirSpec {
         AirSpec {
             seed: 0,
+            dilation: 1.0,
             endpoints: vec![EndpointSpec { name: "e".to_owned() }],
             stations: vec![
                 station("mbs", (u32::MAX, 1), None),

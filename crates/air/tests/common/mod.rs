@@ -48,6 +48,7 @@ pub fn node(address: Ipv4Addr) -> (NetNs, OwnedFd) {
 pub fn star(leaves: u8, properties: impl Fn(u32) -> LinkProperties) -> AirSpec {
     AirSpec {
         seed: 1,
+        dilation: 1.0,
         endpoints: (0..=leaves).map(|i| EndpointSpec { name: format!("node{i}") }).collect(),
         stations: (0..=leaves)
             .map(|i| StationSpec {

@@ -40,6 +40,7 @@ impl Air {
             endpoints: vec![EndpointSpec { name: "a".into() }, EndpointSpec { name: "b".into() }],
             stations: vec![station("a", 0, A, None), station("b", 1, B, Some(attachment))],
             links: vec![link("up"), link("down")],
+            dilation: 1.0,
         };
         let medium = Medium::start(spec, vec![tun_a, tun_b], Options::default()).expect("the medium starts");
         Self { medium, a: runtime(space_a), b: runtime(space_b) }

@@ -40,7 +40,7 @@ fn star(seed: u64, leaves: u32, properties: &LinkProperties) -> AirSpec {
         .collect();
     let links =
         (0..2 * leaves).map(|i| LinkSpec { name: format!("l{i}"), properties: properties.clone() }).collect();
-    AirSpec { seed, endpoints, stations, links }
+    AirSpec { seed, endpoints, stations, links, dilation: 1.0 }
 }
 
 fn rate(rate_bps: f64) -> LinkProperties {
@@ -122,4 +122,19 @@ impl World {
     fn times(&self) -> Vec<u64> {
         self.out.iter().map(|(due, ..)| *due).collect()
     }
+}
+
+#[test]
+fn a_stretched_network_keeps_its_automatic_queue_in_bytes() {
+    let limit = |rate_bps, delay_ms, dilation| {
+        let properties = LinkProperties {
+            rate_bps: Some(rate_bps),
+            delay: std::time::Duration::from_millis(delay_ms),
+            ..LinkProperties::default()
+        };
+        let core = Core::new(AirSpec { dilation, ..star(1, 1, &properties) }, 1500, 1 << 24).unwrap();
+        core.links[0].queue_limit
+    };
+    assert_eq!(limit(1e9, 1, 1.0), 2_500_000);
+    assert_eq!(limit(1e8, 10, 10.0), limit(1e9, 1, 1.0));
 }
