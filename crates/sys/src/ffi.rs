@@ -76,6 +76,7 @@ pub(crate) struct Entry {
     pub(crate) namespaces: Vec<OwnedFd>,
     pub(crate) directory: Option<CString>,
     pub(crate) new_group: bool,
+    pub(crate) nice: i32,
     pub(crate) die_with_parent: bool,
 }
 
@@ -95,6 +96,10 @@ pub(crate) fn before_exec(command: &mut Command, entry: Entry) {
         if entry.new_group {
             // SAFETY: setpgid is async-signal-safe and touches no memory.
             Errno::result(unsafe { libc::setpgid(0, 0) })?;
+        }
+        if entry.nice != 0 {
+            // SAFETY: setpriority takes integers and touches no memory.
+            Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, entry.nice) })?;
         }
         if entry.die_with_parent {
             // SAFETY: prctl with integer arguments touches no memory.

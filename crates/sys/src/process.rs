@@ -15,6 +15,7 @@ pub struct Placement {
     namespaces: Vec<OwnedFd>,
     directory: Option<CString>,
     new_group: bool,
+    nice: i32,
     die_with_parent: bool,
 }
 
@@ -47,6 +48,13 @@ impl Placement {
         self
     }
 
+    /// Gives the child this nice value (0 to 19 without privileges).
+    #[must_use]
+    pub fn nice(mut self, nice: i32) -> Self {
+        self.nice = nice;
+        self
+    }
+
     /// Kills the child when the *thread* that starts it ends (PR_SET_PDEATHSIG).
     #[must_use]
     pub fn die_with_parent(mut self) -> Self {
@@ -62,6 +70,7 @@ impl Placement {
                 namespaces: self.namespaces,
                 directory: self.directory,
                 new_group: self.new_group,
+                nice: self.nice,
                 die_with_parent: self.die_with_parent,
             },
         );
