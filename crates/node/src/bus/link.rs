@@ -81,36 +81,41 @@ pub(crate) async fn router(stream: TcpStream) -> Result<(LinkSender, LinkReceive
 }
 
 /// Puts a ZeroMQ socket behind a guard over `stream` and waits for the ZMTP handshake.
-async fn attach<S: Socket>(
+///
+/// Cancel-safe, which needs care: a `zeromq` socket dropped during its handshake leaks a task and a descriptor when the
+/// handshake then succeeds, for the peer enters a backend that has already been shut down. So the socket waits for the
+/// outcome in a task of its own; dropping this future drops the guard, which ends the handshake one way or the other.
+async fn attach<S: Socket + 'static>(
     options: SocketOptions,
     stream: TcpStream,
 ) -> Result<(S, Guard, PeerIdentity), LinkError> {
     tune(&stream)?;
     let (listener, address) = private_listener()?;
-    let mut socket = S::with_options(options);
-    let mut events = socket.monitor();
-    let endpoint = socket.bind_listener(zeromq::Listener::Ipc(listener)).await?;
     let local = StdUnixStream::connect_addr(&address)?;
     local.set_nonblocking(true)?;
     let guard = Guard::start(stream, UnixStream::from_std(local)?, SEALED_BYTES);
-    let ended = guard.ended();
-    tokio::pin!(ended);
+    let settling = tokio::spawn(settle(S::with_options(options), listener));
+    match settling.await.unwrap_or(Err(LinkError::Ended(None))) {
+        Ok((socket, peer)) => Ok((socket, guard, peer)),
+        Err(error) => Err(guard.refusal().map_or(error, |reject| LinkError::Ended(Some(reject)))),
+    }
+}
+
+/// Accepts the guard's connection, which is in the listener's queue, and waits until its handshake has an outcome.
+async fn settle<S: Socket>(mut socket: S, listener: UnixListener) -> Result<(S, PeerIdentity), LinkError> {
+    let mut events = socket.monitor();
+    let endpoint = socket.bind_listener(zeromq::Listener::Ipc(listener)).await?;
     let peer = loop {
-        tokio::select! {
-            event = events.next() => match event {
-                Some(SocketEvent::Accepted(_, peer)) => break peer,
-                Some(SocketEvent::AcceptFailed(error)) => {
-                    return Err(guard.refusal().map_or(error.into(), |reject| LinkError::Ended(Some(reject))));
-                }
-                Some(_) => {}
-                None => return Err(LinkError::Ended(None)),
-            },
-            verdict = &mut ended => return Err(LinkError::Ended(verdict)),
+        match events.next().await {
+            Some(SocketEvent::Accepted(_, peer)) => break peer,
+            Some(SocketEvent::AcceptFailed(error)) => return Err(error.into()),
+            Some(_) => {}
+            None => return Err(LinkError::Ended(None)),
         }
     };
     // One peer is all this socket ever has.
     socket.unbind(endpoint).await?;
-    Ok((socket, guard, peer))
+    Ok((socket, peer))
 }
 
 /// A Unix listener at an abstract address: it leaves no file, and only this network namespace can see it.
