@@ -103,7 +103,9 @@
 //! after one to nullify, so a late proposal is not lost with a view that nobody can nullify any more.
 //!
 //! The view timer is four round trips of the slower of a quorum and the leader (at most four times the quorum's), half as
-//! much again for every view nullified in a row, between two bounds. The slot interval T is a floor on the
+//! much again for every view nullified in a row, between two bounds; a leader that has long been silent while others were
+//! heard gets less. Where no transactions wait, the leader may take an idle interval before it proposes an empty block,
+//! and the others wait that much longer. The slot interval T is a floor on the
 //! time between the starts of views; 0 is allowed.
 //!
 //! # The chain

@@ -137,6 +137,7 @@ impl Core {
             if self.current <= proposal.view {
                 self.enter(proposal.view + 1);
             }
+            self.work_done();
         } else {
             self.start_epoch();
         }

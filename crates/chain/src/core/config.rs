@@ -16,7 +16,8 @@ use crate::vote::{Evidence, SharedCertificate};
 pub struct Config {
     /// Slot interval T: at least this long between the starts of two views that this replica sees. 0 is allowed.
     pub slot_us: Micros,
-    /// How long a leader without transactions waits before it proposes an empty block.
+    /// How long a leader without transactions waits before it proposes an empty block. An idle chain grows by a block
+    /// (about 1 KiB) each time.
     pub idle_us: Micros,
     /// View timeout before any round trip is measured, and its lower bound afterwards.
     pub timeout_min_us: Micros,
@@ -37,7 +38,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             slot_us: 0,
-            idle_us: 10_000,
+            idle_us: 500_000,
             timeout_min_us: 100_000,
             timeout_max_us: 10_000_000,
             retry_min_us: 50_000,
@@ -160,6 +161,13 @@ pub enum Event {
         block: SharedBlock,
         /// The view that it was put forward in.
         view: View,
+    },
+    /// A message carried a signature that is not valid. The driver may slow its sender down.
+    Invalid {
+        /// The sender.
+        from: Option<ReplicaId>,
+        /// What was signed.
+        what: &'static str,
     },
     /// Somebody voted twice.
     Equivocation(Box<Evidence>),

@@ -208,7 +208,7 @@ impl Core {
             Message::Request(request) => self.receive_request(from, request),
             Message::Block(delivery) => self.receive_block(&delivery.0),
             Message::Segment(segment) => self.receive_segment(from, segment),
-            Message::Gossip(gossip) => self.receive_gossip(&gossip.0),
+            Message::Gossip(gossip) => self.receive_gossip(from, &gossip.0),
             // Bodies have a state machine of their own, beside this one.
             Message::Body(_) => {}
         }

@@ -42,6 +42,8 @@ pub(super) struct Pace {
     pub(super) strikes: u32,
     /// When each replica was last heard.
     heard: BTreeMap<ReplicaId, Micros>,
+    /// No transactions waited when the view's timer was set.
+    idle: bool,
     /// When to ask a voter for the current view's proposal, which others have voted for and is not here.
     pub(super) fetch_at: Option<Micros>,
 }
@@ -123,7 +125,42 @@ impl Core {
         }
         let grown =
             (0..self.pace.strikes.min(30)).fold(base, |timeout, _| timeout.saturating_add(timeout / 2));
-        grown.min(self.config.timeout_max_us.max(self.config.timeout_min_us)) + self.config.idle_us
+        grown.min(self.config.timeout_max_us.max(self.config.timeout_min_us))
+    }
+
+    /// True when transactions wait, as far as this replica knows from the finalized chain. All replicas, the leader
+    /// among them, judge by it how soon a block is due.
+    fn has_work(&self) -> bool {
+        self.mempool.has_fresh(&self.state)
+    }
+
+    /// How long a leader with nothing to put into a block waits: until the idle interval is over, but well within
+    /// the others' timers when they may know of transactions that only it cannot include.
+    pub(super) fn empty_patience_us(&self) -> Micros {
+        if self.has_work() {
+            self.config.idle_us.min(self.config.timeout_min_us / 4)
+        } else {
+            self.config.idle_us
+        }
+    }
+
+    /// A transaction came to where none waited: from now on a block is due.
+    pub(super) fn work_arrived(&mut self) {
+        if std::mem::take(&mut self.pace.idle)
+            && let Some(at) = self.pace.timeout_at
+        {
+            let due = self.now.max(self.pace.slot_at) + self.timeout_us(self.current);
+            self.pace.timeout_at = Some(at.min(due));
+        }
+    }
+
+    /// Blocks were finalized: if nothing waits any more, the view's leader may take its time.
+    pub(super) fn work_done(&mut self) {
+        if !self.pace.idle && !self.has_work() && self.pace.timeout_at.is_some() {
+            self.pace.idle = true;
+            let patient = self.pace.slot_at + self.timeout_us(self.current) + self.config.idle_us;
+            self.pace.timeout_at = self.pace.timeout_at.map(|at| at.max(patient));
+        }
     }
 
     fn retry_us(&self) -> Micros {
@@ -148,7 +185,9 @@ impl Core {
         self.pace.retries = 0;
         self.pace.fetch_at = None;
         self.pace.retry_at = self.now + self.retry_us();
-        self.pace.timeout_at = Some(self.pace.slot_at + self.timeout_us(view));
+        self.pace.idle = !self.has_work();
+        let idle_us = if self.pace.idle { self.config.idle_us } else { 0 };
+        self.pace.timeout_at = Some(self.pace.slot_at + self.timeout_us(view) + idle_us);
         self.pace.propose_at = (Some(self.set().leader(view)) == self.id()).then_some(self.pace.slot_at);
         let epoch = self.state.epoch;
         self.notify(Event::Entered { epoch, view });

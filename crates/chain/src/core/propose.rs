@@ -32,9 +32,11 @@ impl Core {
             .get(&proposal.view)
             .is_some_and(|view| view.notarizes.get(&vote.signer).is_some_and(|held| *held == vote));
         if !known && !self.registry.verify_vote(&vote) {
+            self.notify(Event::Invalid { from, what: "proposal" });
             return;
         }
         if !message.justification.iter().all(|certificate| self.take_certificate(certificate)) {
+            self.notify(Event::Invalid { from, what: "justification" });
             return;
         }
         if proposal.view <= self.anchor.view || proposal.view > self.current + VIEWS_AHEAD {
@@ -144,11 +146,16 @@ impl Core {
         let Some((parent, height)) = self.parent_of(parent_view) else { return };
         let Some(state) = self.execute(&parent) else { return };
         let (block, height) = if state.epoch == self.state.epoch {
-            if self.now < self.pace.slot_at + self.config.idle_us && !self.mempool.has_fresh(&state) {
-                self.pace.propose_at = Some(self.pace.slot_at + self.config.idle_us);
+            let empty_at = self.pace.slot_at + self.empty_patience_us();
+            let candidates = self.mempool.candidates(&state, self.registry.params().max_block_bytes as usize);
+            let (block, after) = state.build(&self.registry, view, candidates);
+            if block.transactions().is_empty() && self.now < empty_at {
+                self.pace.propose_at = Some(empty_at);
                 return;
             }
-            (self.build(&state, view), height + 1)
+            let block = Arc::new(block);
+            self.insert_own(&block, after);
+            (block, height + 1)
         } else {
             // Rule 8: the boundary block again, until it is final.
             let Some(node) = self.tree.get(&parent) else { return };
@@ -170,14 +177,6 @@ impl Core {
             })
         });
         self.notify(Event::Proposed { block, view });
-    }
-
-    fn build(&mut self, parent: &State, view: View) -> SharedBlock {
-        let candidates = self.mempool.candidates(parent, self.registry.params().max_block_bytes as usize);
-        let (block, state) = parent.build(&self.registry, view, candidates);
-        let block = Arc::new(block);
-        self.insert_own(&block, state);
-        block
     }
 
     /// The highest certified view below `view` with every view between nullified.

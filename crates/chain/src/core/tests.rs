@@ -60,10 +60,10 @@ fn a_view_is_never_both_finalized_and_nullified() {
     let (registry, mut core) = lone(0);
     let _ = core.step(0, Input::Tick);
     // Nullified first: no vote to finalize follows, however the notarization arrives.
-    let effects = core.step(200_000, Input::Tick);
-    let _ = core.step(200_000, Input::Persisted(last_record(&effects)));
+    let effects = core.step(2_000_000, Input::Tick);
+    let _ = core.step(2_000_000, Input::Persisted(last_record(&effects)));
     let notarization = certificate(&registry, &[1, 2, 3], Statement::Notarize(proposal(&registry).proposal));
-    let effects = core.step(200_001, from(1, Message::Certificate(notarization)));
+    let effects = core.step(2_000_001, from(1, Message::Certificate(notarization)));
     let votes = effects.iter().filter(|effect| {
         matches!(effect, Effect::Persist { record: Record::Vote(vote), .. } if matches!(vote.statement, Statement::Finalize(_)))
     });

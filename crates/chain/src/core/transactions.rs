@@ -9,6 +9,7 @@ use crate::models::ModelStatus;
 use crate::record::Record;
 use crate::replay::WINDOW;
 use crate::tx::{MAX_PAYLOAD_BYTES, Payload, SharedTransaction, Transaction};
+use crate::types::ReplicaId;
 
 /// Most bytes of transactions passed on in one message.
 const GOSSIP_BYTES: usize = 65_536;
@@ -24,6 +25,7 @@ impl Core {
                 self.notify(Event::Submitted(transaction));
                 let soon = self.now + self.config.gossip_us;
                 self.gossip_at = Some(self.gossip_at.map_or(soon, |at| at.min(soon)));
+                self.work_arrived();
                 self.dirty = true;
             }
             Err(reason) => self.notify(Event::Rejected { payload: Box::new(payload), reason }),
@@ -63,7 +65,7 @@ impl Core {
     }
 
     /// Takes transactions of others: bounds first, then all signatures in one batch, one by one if that fails.
-    pub(super) fn receive_gossip(&mut self, transactions: &[SharedTransaction]) {
+    pub(super) fn receive_gossip(&mut self, from: Option<ReplicaId>, transactions: &[SharedTransaction]) {
         let room = self.registry.params().max_block_bytes as usize;
         let new: Vec<_> = transactions
             .iter()
@@ -71,10 +73,18 @@ impl Core {
             .filter(|transaction| self.mempool.admits(&self.state, transaction).is_ok())
             .collect();
         let all_valid = self.registry.verify_transactions(new.iter().map(|transaction| transaction.as_ref()));
+        if !all_valid {
+            self.notify(Event::Invalid { from, what: "transaction" });
+        }
+        let mut any = false;
         for transaction in new {
             let valid = all_valid || self.registry.verify_transactions([transaction.as_ref()]);
             let taken = valid && self.mempool.insert(&self.state, transaction.clone()).is_ok();
-            self.dirty |= taken;
+            any |= taken;
+        }
+        if any {
+            self.dirty = true;
+            self.work_arrived();
         }
     }
 

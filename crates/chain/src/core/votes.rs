@@ -76,6 +76,8 @@ impl Core {
         }
         if self.registry.verify_vote(&vote) {
             self.add_vote(vote);
+        } else {
+            self.notify(Event::Invalid { from, what: "vote" });
         }
     }
 
@@ -148,8 +150,8 @@ impl Core {
 
     pub(super) fn receive_certificate(&mut self, from: Option<ReplicaId>, certificate: &SharedCertificate) {
         let (epoch, view) = certificate.statement.round();
-        if self.is_current(from, epoch, view) {
-            self.take_certificate(certificate);
+        if self.is_current(from, epoch, view) && !self.take_certificate(certificate) {
+            self.notify(Event::Invalid { from, what: "certificate" });
         }
     }
 

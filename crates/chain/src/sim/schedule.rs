@@ -103,6 +103,8 @@ pub struct Schedule {
     pub epoch_blocks: u64,
     /// Slot interval T.
     pub slot_us: Micros,
+    /// How long leaders without transactions wait.
+    pub idle_us: Micros,
     /// Certificates are broadcast when assembled.
     pub eager_certificates: bool,
     /// Round trips are measured.
@@ -156,6 +158,7 @@ impl Schedule {
             sync_us: [0, delay_us / 4, 2 * delay_us][rng.random_range(0..3)],
             epoch_blocks: rng.random_range(2..30),
             slot_us: if rng.random_bool(0.3) { 2 * delay_us } else { 0 },
+            idle_us: if rng.random_bool(0.5) { delay_us / 2 } else { 20 * delay_us },
             eager_certificates: rng.random_bool(0.6),
             measured: rng.random_bool(0.5),
             load_us: delay_us * rng.random_range(2..40),

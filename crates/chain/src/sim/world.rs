@@ -153,7 +153,7 @@ impl<'a> World<'a> {
         let timeout_min_us = 6 * bound + 3 * self.schedule.sync_us;
         Config {
             slot_us: self.schedule.slot_us,
-            idle_us: bound / 2,
+            idle_us: self.schedule.idle_us,
             timeout_min_us,
             timeout_max_us: 6 * timeout_min_us,
             retry_min_us: 3 * bound,
