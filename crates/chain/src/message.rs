@@ -228,3 +228,79 @@ macro_rules! message_codec {
     };
 }
 message_codec!(0 => Proposal, 1 => Vote, 2 => Certificate, 3 => Request, 4 => Block, 5 => Segment, 6 => Gossip, 7 => Body);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::state::State;
+    use crate::testing::{certificate, registry, transaction, vote};
+    use crate::tx::Payload;
+
+    /// One message of every kind but those about bodies.
+    fn samples() -> Vec<Message> {
+        let registry = registry(4);
+        let tx = transaction(&registry, 1, 1, Payload::Action { round: 3, content: vec![1; 20] });
+        let (block, _) = State::genesis(&registry).build(&registry, 1, [tx.clone()]);
+        let block = Arc::new(block);
+        let proposal = Proposal { epoch: 0, view: 1, parent_view: 0, height: 1, block: block.digest() };
+        let held = certificate(&registry, &[0, 1, 2], Statement::Finalize(proposal));
+        let leader = vote(&registry, 1, Statement::Notarize(proposal));
+        let justification = vec![held.clone(); 2];
+        vec![
+            Message::Proposal(ProposalMessage {
+                proposal,
+                block: block.clone(),
+                signature: leader.signature,
+                justification,
+            }),
+            Message::Vote(leader),
+            Message::Certificate(held.clone()),
+            Message::Request(Request {
+                epoch: 1,
+                finalized: 2,
+                blocks: vec![block.digest()],
+                views: Some((3, 9)),
+            }),
+            Message::Block(Delivery(block.clone())),
+            Message::Segment(Segment { blocks: vec![block], certificate: held }),
+            Message::Gossip(Gossip(vec![tx])),
+        ]
+    }
+
+    #[test]
+    fn every_kind_survives_its_encoding_and_no_part_of_it_passes_for_it() {
+        for message in samples() {
+            let bytes = message.to_bytes();
+            assert_eq!(Message::from_bytes(&bytes), Ok(message));
+            assert!((0..bytes.len()).all(|length| Message::from_bytes(&bytes[..length]).is_err()));
+        }
+    }
+
+    #[test]
+    fn other_versions_and_immodest_requests_are_refused() {
+        let mut bytes = samples()[1].to_bytes();
+        bytes[0] = VERSION + 1;
+        assert!(Message::from_bytes(&bytes).unwrap_err().to_string().contains("version"));
+        for views in [(5, 4), (1, 1 + MAX_REQUEST_VIEWS), (0, u64::MAX)] {
+            let request = Request { views: Some(views), ..Request::default() };
+            assert!(Message::from_bytes(&Message::Request(request).to_bytes()).is_err());
+        }
+    }
+
+    proptest! {
+        /// Whatever decodes is canonical: it encodes to the very bytes that it came from.
+        #[test]
+        fn altered_messages_decode_to_themselves_or_not_at_all(
+            index in 0usize..7, position: prop::sample::Index, flip in 1u8..
+        ) {
+            let mut bytes = samples()[index].to_bytes();
+            let position = position.index(bytes.len());
+            bytes[position] ^= flip;
+            if let Ok(message) = Message::from_bytes(&bytes) {
+                prop_assert_eq!(message.to_bytes(), bytes);
+            }
+        }
+    }
+}

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::codec::{Decode, Encode, Reader, VERSION, encoded_fields, put_bytes, unknown_tag};
 use crate::crypto::{Check, PublicKey, Signature, Signer};
 use crate::error::Result;
-use crate::types::{Digest, MicroCoins, ReplicaId};
+use crate::types::{Digest, MicroCoins, ReplicaId, hex};
 use crate::vote::Evidence;
 
 /// Most bytes an action's payload may have.
@@ -37,7 +37,8 @@ pub struct BodyRef {
 encoded_fields!(BodyRef { digest, size_bytes });
 
 /// What a transaction records.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Payload {
     /// The model of a digital twin, kept by the signer.
     TwinModel {
@@ -96,8 +97,13 @@ pub enum Payload {
         /// Training round.
         round: u64,
         /// Content, at most [`MAX_PAYLOAD_BYTES`].
+        #[serde(serialize_with = "as_hex")]
         content: Vec<u8>,
     },
+}
+
+fn as_hex<S: serde::Serializer>(bytes: &[u8], serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(&hex(bytes))
 }
 
 impl Payload {
@@ -222,7 +228,7 @@ impl Decode for Payload {
 }
 
 /// A signed transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Transaction {
     /// Who signs.
     pub signer: ReplicaId,
@@ -382,5 +388,18 @@ pub(crate) mod tests {
             (tx.id(&chain), tx.signature)
         });
         assert_ne!(a, b);
+    }
+
+    #[test]
+    fn transactions_can_be_shown() {
+        let signer = StubSigner(PublicKey([7; 32]));
+        let payload = Payload::Action { round: 2, content: vec![0xab, 1] };
+        let tx = Transaction::sign(&Digest::default(), ReplicaId(3), &signer, 1, payload);
+        let shown = serde_json::to_value(&tx).unwrap();
+        assert_eq!(shown["payload"], serde_json::json!({"kind": "action", "round": 2, "content": "ab01"}));
+        assert_eq!(
+            (&shown["signer"], shown["signature"].as_str().unwrap().len()),
+            (&serde_json::json!(3), 128)
+        );
     }
 }

@@ -31,6 +31,7 @@ encoded_fields!(Proposal { epoch, view, parent_view, height, block });
 
 /// What a vote says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Statement {
     /// The proposal is valid and its ancestry certified. The leader's own is the proposal's signature.
     Notarize(Proposal),
@@ -122,7 +123,7 @@ impl Decode for Statement {
 }
 
 /// One replica's signed statement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Vote {
     /// What is said.
     pub statement: Statement,
@@ -134,7 +135,7 @@ pub struct Vote {
 encoded_fields!(Vote { statement, signer, signature });
 
 /// A statement with the signatures of a quorum of its epoch's producers, in ascending order of signer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Certificate {
     /// What the quorum says.
     pub statement: Statement,
@@ -196,7 +197,7 @@ impl Decode for Certificate {
 }
 
 /// Two conflicting statements that one replica signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Evidence {
     /// One of the two.
     pub first: Vote,

@@ -71,6 +71,7 @@ impl Core {
             .iter()
             .filter(|transaction| transaction.encoded_len() <= room)
             .filter(|transaction| self.mempool.admits(&self.state, transaction).is_ok())
+            .filter(|transaction| self.could_be_valid(transaction))
             .collect();
         let all_valid = self.registry.verify_transactions(new.iter().map(|transaction| transaction.as_ref()));
         if !all_valid {
@@ -85,6 +86,17 @@ impl Core {
         if any {
             self.dirty = true;
             self.work_arrived();
+        }
+    }
+
+    /// False for what would only be tried, at some cost, for every block that is built: evidence and delegations are
+    /// valid at once or not at all. Others may have to wait for a model or for findings on it.
+    fn could_be_valid(&self, transaction: &Transaction) -> bool {
+        match &transaction.payload {
+            Payload::Evidence(_) | Payload::Delegation { .. } => {
+                self.state.as_ref().clone().execute(&self.registry, transaction).is_ok()
+            }
+            payload => !self.state.is_hopeless(transaction.signer, payload),
         }
     }
 
