@@ -28,6 +28,8 @@ use crate::types::{Digest, Epoch, Height, Micros, ReplicaId, View};
 
 /// Deliveries after which a schedule ends, views reached or not.
 const MESSAGE_BUDGET: u64 = 400_000;
+/// Message delays after which a schedule in safety mode ends, views reached or not.
+const DELAY_BUDGET: u64 = 50_000;
 /// Blocks that everybody has to finalize once the network is calm.
 const LIVE_BLOCKS: Height = 8;
 /// Lines of trace kept.
@@ -531,7 +533,8 @@ impl<'a> World<'a> {
             return true;
         }
         if self.schedule.mode == Mode::Safety {
-            return enough && self.now >= self.schedule.calm_us;
+            let late = self.now > self.calm_us() + DELAY_BUDGET * self.schedule.bound_us();
+            return late || (enough && self.now >= self.schedule.calm_us);
         }
         if self.now < self.calm_us() {
             return false;
