@@ -141,6 +141,11 @@ impl Registry {
         self.dir.join(format!("{name}.sock"))
     }
 
+    /// Where the measured capacity of this machine is kept.
+    pub fn capacity(&self) -> PathBuf {
+        self.dir.join("capacity.json")
+    }
+
     /// The one session called `name`, or the only session there is.
     ///
     /// # Errors
