@@ -54,6 +54,9 @@ pub enum Command {
     Validate(ValidateArgs),
     /// Draw a topology.
     Graph(GraphArgs),
+    /// Simulate a part of the network in virtual time.
+    #[command(subcommand)]
+    Simulate(SimulateCommand),
     /// Check what this machine offers.
     Doctor(JsonArgs),
     /// Print a completion script for a shell.
@@ -80,7 +83,11 @@ pub enum Command {
     },
     /// Tries in a process of its own what a session needs; prints JSON.
     #[command(name = "__probe", hide = true)]
-    Probe,
+    Probe {
+        /// What to try.
+        #[arg(value_enum)]
+        what: ProbeWhat,
+    },
 }
 
 /// Which session is meant.
@@ -142,7 +149,7 @@ pub struct UpArgs {
     /// Exit with code 102 unless the verdict on fidelity is `ok`.
     #[arg(long)]
     pub strict_fidelity: bool,
-    /// Print the summary as JSON on standard output (headless).
+    /// Print JSON on standard output: the summary at the end (headless), or the plan (dry run).
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -364,6 +371,15 @@ pub enum GraphFormat {
     Dot,
 }
 
+/// What `dtwn __probe` tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProbeWhat {
+    /// Namespaces, TUN devices and kernel settings.
+    Place,
+    /// What the medium carries.
+    Capacity,
+}
+
 /// `dtwn __session`.
 #[derive(Debug, Args)]
 pub struct InternalSessionArgs {
@@ -373,4 +389,34 @@ pub struct InternalSessionArgs {
     /// The session's name.
     #[arg(long)]
     pub name: String,
+}
+
+/// `dtwn simulate`.
+#[derive(Debug, Subcommand)]
+pub enum SimulateCommand {
+    /// Run the chain's rules through seeded schedules of loss, partitions, crashes and Byzantine nodes.
+    Chain(SimulateChainArgs),
+}
+
+/// `dtwn simulate chain`.
+#[derive(Debug, Args)]
+pub struct SimulateChainArgs {
+    /// Seeds, one schedule each; the last is not included.
+    #[arg(long, value_name = "A..B", default_value = "0..1000")]
+    pub seeds: String,
+    /// Base stations, 4 to 20; drawn from 4 to 7 when not given.
+    #[arg(long)]
+    pub nodes: Option<u16>,
+    /// Byzantine nodes, at most a third; drawn when not given.
+    #[arg(long)]
+    pub byzantine: Option<u16>,
+    /// Probability that a message is lost, up to 50 %; drawn when not given.
+    #[arg(long, value_name = "SHARE")]
+    pub loss: Option<String>,
+    /// Views that each schedule goes through.
+    #[arg(long, default_value_t = 50)]
+    pub views: u64,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }

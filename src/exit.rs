@@ -9,7 +9,6 @@ pub const USAGE: u8 = 2;
 /// The topology is wrong, or this machine cannot run it.
 pub const CONFIGURATION: u8 = 96;
 /// A check of the run failed.
-#[allow(dead_code, reason = "part of the interface; the first check is that of the chain's conflicts")]
 pub const CHECK_FAILED: u8 = 100;
 /// A node failed.
 pub const NODE_FAILED: u8 = 101;

@@ -4,6 +4,7 @@
 //! See `docs/architecture.md` for the map.
 
 mod agent;
+mod capacity;
 mod cli;
 mod client;
 mod commands;
@@ -62,13 +63,14 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Runs(command) => commands::runs::run(&command),
         Command::Validate(args) => commands::validate::run(&args),
         Command::Graph(args) => commands::graph::run(&args),
+        Command::Simulate(cli::SimulateCommand::Chain(args)) => commands::simulate::chain(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Completions { shell } => commands::manual::completions(shell),
         Command::Man { dir } => commands::manual::pages(&dir),
         Command::Session(args) => session::run(&args.run_dir, &args.name).map(|()| exit::OK),
         Command::Init(args) => init::run(&args).map(|()| exit::OK),
         Command::Agent { .. } => agent::run().map(|()| exit::OK),
-        Command::Probe => commands::doctor::probe(),
+        Command::Probe { what } => commands::doctor::probe(what),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod manual;
 pub mod plan;
 pub mod ps;
 pub mod runs;
+pub mod simulate;
 pub mod status;
 pub mod steer;
 pub mod up;

@@ -38,7 +38,11 @@ fn change_link(ends: &LinkEndArgs, change: &LinkChange) -> Result<u8> {
     Ok(exit::OK)
 }
 
-fn change_of(args: &LinkSetArgs) -> Result<LinkChange> {
+/// The changes that the flags of `link set` name.
+///
+/// # Errors
+/// For a value that cannot be read.
+pub(crate) fn change_of(args: &LinkSetArgs) -> Result<LinkChange> {
     let ms = |flag, text: &Option<String>| {
         Ok::<_, Error>(parse::<Interval>(flag, text)?.map(|time| time.seconds() * 1000.0))
     };
@@ -83,7 +87,8 @@ pub fn partition(args: &PartitionArgs) -> Result<u8> {
     Ok(exit::OK)
 }
 
-fn groups_of(text: &str) -> Vec<Vec<String>> {
+/// Groups of nodes as `partition` takes them.
+pub(crate) fn groups_of(text: &str) -> Vec<Vec<String>> {
     let names = |group: &str| {
         group
             .split(|c: char| c == ',' || c.is_whitespace())

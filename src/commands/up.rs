@@ -18,12 +18,16 @@ use tokio::{
 
 use super::{headless, plan};
 use crate::{
+    capacity::{self, Judgement},
     cli::{OverrideArgs, UpArgs},
     error::{Error, Result},
     exit,
     registry::Registry,
     session::{Options, RunFiles, Started, own_program},
 };
+
+/// Columns of a warning.
+const WIDTH: usize = 80;
 
 /// A session that has come up.
 pub struct Launched {
@@ -43,12 +47,12 @@ pub fn run(args: &UpArgs) -> Result<u8> {
     let loaded = topology::load(&args.topology, &overrides(args))?;
     let plan = Plan::new(&loaded.topology)?;
     if args.dry_run {
-        plan::print(&plan)?;
+        plan::print(&plan, args.json)?;
         return Ok(exit::OK);
     }
     let name = args.name.clone().unwrap_or_else(|| loaded.topology.run.name.clone());
     check_name(&name)?;
-    let run_dir = prepare_run_dir(&args.out, &name, &loaded.topology, args)?;
+    let run_dir = prepare_run_dir(&args.out, &name, &plan, args)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -97,22 +101,36 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-fn prepare_run_dir(
-    out: &Path,
-    name: &str,
-    topology: &dtwn_model::Topology,
-    args: &UpArgs,
-) -> Result<PathBuf> {
+fn prepare_run_dir(out: &Path, name: &str, plan: &Plan, args: &UpArgs) -> Result<PathBuf> {
     // A name that is taken should cost nothing: no directory, no process. The session itself claims it later.
     drop(Registry::open()?.claim(name)?);
+    let capacity = judge(plan);
     let run_dir = create_run_dir(out, name)?;
     fs::create_dir(run_dir.join("logs")).map_err(Error::file("create", run_dir.join("logs")))?;
     let write = |path: PathBuf, text: String| fs::write(&path, text).map_err(Error::file("write", path));
-    write(RunFiles::topology(&run_dir), topology.render()?)?;
-    let options = Options { rounds: args.rounds, command: std::env::args().collect() };
+    write(RunFiles::topology(&run_dir), plan.topology().render()?)?;
+    let options =
+        Options { rounds: args.rounds, command: std::env::args().collect(), capacity: Some(capacity) };
     let text = serde_json::to_string_pretty(&options).map_err(|error| Error::Output(error.into()))?;
     write(Options::path(&run_dir), text)?;
     Ok(run_dir)
+}
+
+/// Compares what the network offers with what the medium carries here, and warns when that is too little.
+fn judge(plan: &Plan) -> Judgement {
+    let capacity = match capacity::known() {
+        Ok(capacity) => Some(capacity),
+        // What keeps it from being measured will most likely keep the session from starting, which tells more.
+        Err(error) => {
+            tracing::debug!(%error, "the medium's capacity is not known");
+            None
+        }
+    };
+    let judgement = Judgement::new(plan, capacity);
+    if let Some(warning) = judgement.warning() {
+        eprintln!("{}", textwrap::fill(&format!("warning: {warning}"), WIDTH));
+    }
+    judgement
 }
 
 /// Makes `<out>/<name>-<UTC>`; a second run within the same second gets a number.

@@ -1,0 +1,214 @@
+//! The keys: one table that is searched when a key is pressed and printed in the footer and the help.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+/// What a key asks for. Screens answer to those that concern them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Ask how to leave.
+    Quit,
+    /// Show all keys.
+    Help,
+    /// Go to the next screen.
+    NextScreen,
+    /// Go to the screen before.
+    PreviousScreen,
+    /// Go to a screen by its number, from 0.
+    Screen(usize),
+    /// Type a filter (in the logs: a search).
+    Filter,
+    /// Type a command.
+    Command,
+    /// Hold the picture still, or let it go.
+    Freeze,
+    /// Draw everything anew.
+    Redraw,
+    /// Leave a detail or clear the filter.
+    Back,
+    /// One up.
+    Up,
+    /// One down.
+    Down,
+    /// A page up.
+    PageUp,
+    /// A page down.
+    PageDown,
+    /// To the first.
+    Top,
+    /// To the last.
+    Bottom,
+    /// To the left, or the list before.
+    Left,
+    /// To the right, or the next list.
+    Right,
+    /// Open or close the detail of what is selected.
+    Detail,
+    /// Sort by the next column.
+    Sort,
+    /// Turn the order around.
+    Reverse,
+    /// Edit the selected link.
+    Edit,
+    /// Take the selected link down, or up again.
+    Toggle,
+    /// Kill the selected node.
+    Kill,
+    /// Pause the selected node, or let it go on.
+    Pause,
+    /// Restart the selected node.
+    Restart,
+    /// Begin a command that disturbs a link of the selected node.
+    Disturb,
+    /// Cut the selected node off.
+    Partition,
+    /// Lift all partitions.
+    Heal,
+    /// Put the selected fault right.
+    Undo,
+    /// Stay at the end.
+    Follow,
+    /// Break long lines.
+    Wrap,
+    /// Show only graver lines.
+    Level,
+    /// Which node's lines.
+    Source,
+    /// The next match.
+    NextMatch,
+    /// The match before.
+    PreviousMatch,
+    /// The next error.
+    NextError,
+    /// Type what lines must contain.
+    Only,
+    /// What the map is drawn with.
+    Markers,
+    /// What colours mean on the map.
+    Colouring,
+    /// Nearer.
+    ZoomIn,
+    /// Farther.
+    ZoomOut,
+}
+
+/// A line of the key table.
+#[derive(Debug, Clone, Copy)]
+pub struct Binding {
+    /// Names of keys, as [`name`] gives them.
+    pub keys: &'static [&'static str],
+    /// What they ask for.
+    pub action: Action,
+    /// One or two words for the footer; empty to leave it out there.
+    pub hint: &'static str,
+    /// A sentence for the help.
+    pub help: &'static str,
+}
+
+/// Makes a [`Binding`].
+pub const fn bind(
+    keys: &'static [&'static str],
+    action: Action,
+    hint: &'static str,
+    help: &'static str,
+) -> Binding {
+    Binding { keys, action, hint, help }
+}
+
+/// Keys of every screen; those of the screen itself win.
+pub const GLOBAL: &[Binding] = &[
+    bind(&["?", "f1"], Action::Help, "help", "show or hide this help"),
+    bind(&["q", "ctrl-c"], Action::Quit, "quit", "leave: detach or stop the run"),
+    bind(&[":"], Action::Command, "command", "type a command: kill bs1, link set bs1 mbs --loss 5% …"),
+    bind(&["tab"], Action::NextScreen, "", "next screen; 1 to 9 choose one"),
+    bind(&["backtab"], Action::PreviousScreen, "", "screen before"),
+    bind(&["1"], Action::Screen(0), "", ""),
+    bind(&["2"], Action::Screen(1), "", ""),
+    bind(&["3"], Action::Screen(2), "", ""),
+    bind(&["4"], Action::Screen(3), "", ""),
+    bind(&["5"], Action::Screen(4), "", ""),
+    bind(&["6"], Action::Screen(5), "", ""),
+    bind(&["7"], Action::Screen(6), "", ""),
+    bind(&["8"], Action::Screen(7), "", ""),
+    bind(&["9"], Action::Screen(8), "", ""),
+    bind(&["space"], Action::Freeze, "freeze", "hold the picture still; the run goes on"),
+    bind(&["esc"], Action::Back, "", "close a detail, clear a filter"),
+    bind(&["up", "k"], Action::Up, "", "one up"),
+    bind(&["down", "j"], Action::Down, "", "one down"),
+    bind(&["pageup", "ctrl-b"], Action::PageUp, "", "a page up"),
+    bind(&["pagedown", "ctrl-f"], Action::PageDown, "", "a page down"),
+    bind(&["home", "g"], Action::Top, "", "to the first"),
+    bind(&["end", "G"], Action::Bottom, "", "to the last"),
+    bind(&["left", "h"], Action::Left, "", "to the left, or the list before"),
+    bind(&["right", "l"], Action::Right, "", "to the right, or the next list"),
+    bind(&["ctrl-l"], Action::Redraw, "", "draw everything anew"),
+];
+
+/// Keys of screens that select a node.
+pub const NODE: [Binding; 4] = [
+    bind(&["K"], Action::Kill, "kill", "kill the selected node's process (SIGKILL)"),
+    bind(&["p"], Action::Pause, "pause", "pause the selected node, or let it go on (SIGSTOP, SIGCONT)"),
+    bind(&["R"], Action::Restart, "restart", "end the selected node's process cleanly and start it again"),
+    bind(&["P"], Action::Partition, "cut off", "partition the selected node from all others"),
+];
+
+/// The action of a key on a screen.
+pub fn action(screen: &[Binding], key: &str) -> Option<Action> {
+    let find = |table: &[Binding]| table.iter().find(|binding| binding.keys.contains(&key)).map(|b| b.action);
+    find(screen).or_else(|| find(GLOBAL))
+}
+
+/// A key's name: the character itself, `ctrl-c`, `enter`, `f1` …; `None` for keys that nothing here uses.
+pub fn name(event: &KeyEvent) -> Option<String> {
+    let ctrl = event.modifiers.contains(KeyModifiers::CONTROL);
+    if event.modifiers.intersects(KeyModifiers::ALT | KeyModifiers::SUPER) {
+        return None;
+    }
+    Some(match event.code {
+        KeyCode::Char(' ') => "space".into(),
+        KeyCode::Char(c) if ctrl => format!("ctrl-{}", c.to_ascii_lowercase()),
+        KeyCode::Char(c) => c.to_string(),
+        KeyCode::F(n) => format!("f{n}"),
+        KeyCode::Enter => "enter".into(),
+        KeyCode::Esc => "esc".into(),
+        KeyCode::Tab => "tab".into(),
+        KeyCode::BackTab => "backtab".into(),
+        KeyCode::Backspace => "backspace".into(),
+        KeyCode::Delete => "delete".into(),
+        KeyCode::Up => "up".into(),
+        KeyCode::Down => "down".into(),
+        KeyCode::Left => "left".into(),
+        KeyCode::Right => "right".into(),
+        KeyCode::Home => "home".into(),
+        KeyCode::End => "end".into(),
+        KeyCode::PageUp => "pageup".into(),
+        KeyCode::PageDown => "pagedown".into(),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tui::screens;
+
+    #[test]
+    fn no_key_means_two_things_on_one_screen() {
+        for screen in screens::all() {
+            for table in [screen.keys(), GLOBAL] {
+                let keys: Vec<_> = table.iter().flat_map(|binding| binding.keys).collect();
+                for (index, key) in keys.iter().enumerate() {
+                    assert!(!keys[..index].contains(key), "{key} twice on {}", screen.title());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn keys_have_the_names_that_the_table_uses() {
+        let event = |code, modifiers| name(&KeyEvent::new(code, modifiers));
+        assert_eq!(event(KeyCode::Char('G'), KeyModifiers::SHIFT).as_deref(), Some("G"));
+        assert_eq!(event(KeyCode::Char('c'), KeyModifiers::CONTROL).as_deref(), Some("ctrl-c"));
+        assert_eq!(event(KeyCode::Char(' '), KeyModifiers::NONE).as_deref(), Some("space"));
+        assert_eq!(event(KeyCode::Char('x'), KeyModifiers::ALT), None);
+    }
+}
