@@ -62,7 +62,7 @@ impl Capacity {
         let mut text = format!("{:.1} in {:.0} thousand packets/s", self.rate(), self.packets_per_s / 1e3);
         if self.is_disturbed() {
             let busy = self.others_busy_cores;
-            text.push_str(&format!(", while other programs kept {busy:.1} cores busy"));
+            text.push_str(&format!(", with {busy:.1} cores busy for others"));
         }
         text
     }
@@ -203,19 +203,20 @@ impl Judgement {
         }
     }
 
-    /// What to tell a person before the run, if there is anything to tell.
-    pub fn warning(&self) -> Option<String> {
+    /// What to tell a person before the run, if there is anything to tell. A peak that does not fit is worth a note, for it may
+    /// never come; an average that does not fit is worth a warning.
+    pub fn advice(&self) -> Option<String> {
         let (capacity, needed) = (self.capacity?, self.dilation_needed?);
         let rate = BitsPerSecond::new;
         let (peak, average) = (rate(self.offered_peak_bps_wall), rate(self.offered_average_bps_wall));
-        let outlook = if self.offered_average_bps_wall > capacity.bits_per_s {
-            "the links will not hold their rates"
+        let (weight, outlook) = if self.offered_average_bps_wall > capacity.bits_per_s {
+            ("warning", "The links will not hold their rates")
         } else {
-            "bursts may outrun it, and the verdict on fidelity will tell"
+            ("note", "Rounds fit; should bursts not, the verdict on fidelity will tell")
         };
         Some(format!(
-            "the medium carries {} here; this network offers {peak:.1} when all transmitters are busy, {average:.1} on \
-             average over a round: {outlook}. --dilation {needed} would do.",
+            "{weight}: this network offers {average:.1} on average over a round and {peak:.1} with all transmitters busy; \
+             this machine carries {}. {outlook}. With --dilation {needed} even the peak fits.",
             capacity.describe(),
         ))
     }
@@ -270,8 +271,7 @@ mod tests {
 
     fn plan(text: &str) -> Plan {
         let text = format!("{text}\n[[bs]]\nid = \"bs\"\ncount = 2\nring = \"100 m\"\n");
-        let loaded =
-            dtwn_model::topology::parse("t.toml".as_ref(), text, &dtwn_model::Overrides::default()).unwrap();
+        let loaded = dtwn_model::topology::parse("t.toml", text, &dtwn_model::Overrides::default()).unwrap();
         Plan::new(&loaded.topology).unwrap()
     }
 
@@ -292,16 +292,16 @@ mod tests {
         let plan = plan(fixed);
         let enough = Judgement::new(&plan, Some(capacity(2e9, 0.0)));
         assert_eq!((enough.offered_peak_bps_wall, enough.dilation_needed), (2e9, None));
-        assert_eq!(enough.warning(), None);
+        assert_eq!(enough.advice(), None);
 
         let short = Judgement::new(&plan, Some(capacity(1.5e9, 0.0)));
         assert_eq!(short.dilation_needed, Some(3.0));
-        let warning = short.warning().unwrap();
-        assert!(warning.contains("--dilation 3 ") && warning.contains("bursts"), "{warning}");
+        let note = short.advice().unwrap();
+        assert!(note.contains("--dilation 3 ") && note.starts_with("note: "), "{note}");
 
         let hopeless = Judgement::new(&plan, Some(capacity(1e3, 0.0)));
-        assert!(hopeless.warning().unwrap().contains("will not hold"), "{hopeless:?}");
-        assert_eq!(Judgement::new(&plan, None).warning(), None);
+        assert!(hopeless.advice().unwrap().starts_with("warning: "), "{hopeless:?}");
+        assert_eq!(Judgement::new(&plan, None).advice(), None);
     }
 
     #[test]

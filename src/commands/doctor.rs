@@ -13,7 +13,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::print_json;
+use super::{print_json, wrap};
 use crate::{
     capacity::{self, Answer},
     cli::{JsonArgs, ProbeWhat},
@@ -125,7 +125,7 @@ fn render(report: &Report, colour: bool) -> String {
         let mut lead = format!("{word} {:<18}", check.id);
         let to_do = check.help.as_ref().map(|help| format!("-> {help}"));
         for part in [Some(&check.found), to_do.as_ref()].into_iter().flatten() {
-            for line in textwrap::wrap(part, COLUMNS - INDENT) {
+            for line in wrap(part, COLUMNS - INDENT) {
                 text.push_str(&format!("{lead}{line}\n"));
                 lead = " ".repeat(INDENT);
             }

@@ -30,6 +30,14 @@ fn print_json(value: &impl Serialize) -> Result<()> {
     print_line(&text)
 }
 
+/// Breaks prose into lines at spaces only, so that units and paths stay whole.
+fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let options = textwrap::Options::new(columns)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
+    textwrap::wrap(text, options).into_iter().map(std::borrow::Cow::into_owned).collect()
+}
+
 /// Prints a line on standard output; unlike `println!` it reports a full disk instead of panicking.
 fn print_line(text: &str) -> Result<()> {
     writeln!(std::io::stdout(), "{text}").map_err(Error::Output)

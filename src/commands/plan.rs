@@ -9,7 +9,7 @@ use dtwn_model::{
 };
 use serde_json::json;
 
-use super::{print_json, print_line};
+use super::{print_json, print_line, wrap};
 use crate::{
     capacity::{self, Judgement},
     error::{Error, Result},
@@ -118,13 +118,13 @@ fn load(text: &mut String, plan: &Plan, judgement: &Judgement, unmeasured: Optio
                     format!("{:.2}", capacity.rate())
                 ),
             );
-            match judgement.warning() {
-                Some(warning) => line(text, &format!("\nwarning: {warning}")),
+            match judgement.advice() {
+                Some(advice) => line(text, &format!("\n{advice}")),
                 None => line(text, "\nThis machine carries it even with all transmitters busy."),
             }
         }
         (None, Some(error)) => {
-            line(text, &format!("what this machine carries could not be measured: {error}"))
+            line(text, &format!("what this machine carries could not be measured: {error}"));
         }
         (None, None) => {}
     }
@@ -180,7 +180,7 @@ fn is_access(link: &LinkPlan) -> bool {
 fn line(text: &mut String, line: &str) {
     // Tables keep their columns as they are: only prose is ever longer than a line.
     let _ = match line.chars().count() > COLUMNS {
-        true => writeln!(text, "{}", textwrap::fill(line, COLUMNS)),
+        true => writeln!(text, "{}", wrap(line, COLUMNS).join("\n")),
         false => writeln!(text, "{}", line.trim_end()),
     };
 }
@@ -221,8 +221,7 @@ mod tests {
     use crate::capacity::Capacity;
 
     fn plan(text: &str) -> Plan {
-        let loaded =
-            dtwn_model::topology::parse("t.toml".as_ref(), text.into(), &dtwn_model::Overrides::default());
+        let loaded = dtwn_model::topology::parse("t.toml", text.into(), &dtwn_model::Overrides::default());
         Plan::new(&loaded.unwrap().topology).unwrap()
     }
 
@@ -245,7 +244,7 @@ mod tests {
     #[test]
     fn shipped_and_awkward_networks_fit_80_columns() {
         let long =
-            format!("[[bs]]\nid = \"{}\"\nposition_m = [1, 2]\ncpu_hz = 1234567890.5\n", "x".repeat(40));
+            format!("[[bs]]\nid = \"{}\"\nposition_m = [1, 2]\ncpu_hz = 1234567890.5\n", "x".repeat(32));
         for text in [
             include_str!("../../topologies/paper.toml"),
             include_str!("../../topologies/lossy.toml"),

@@ -16,7 +16,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{headless, plan};
+use super::{headless, plan, wrap};
 use crate::{
     capacity::{self, Judgement},
     cli::{OverrideArgs, UpArgs},
@@ -116,7 +116,7 @@ fn prepare_run_dir(out: &Path, name: &str, plan: &Plan, args: &UpArgs) -> Result
     Ok(run_dir)
 }
 
-/// Compares what the network offers with what the medium carries here, and warns when that is too little.
+/// Compares what the network offers with what the medium carries here, and says so when that is too little.
 fn judge(plan: &Plan) -> Judgement {
     let capacity = match capacity::known() {
         Ok(capacity) => Some(capacity),
@@ -127,8 +127,8 @@ fn judge(plan: &Plan) -> Judgement {
         }
     };
     let judgement = Judgement::new(plan, capacity);
-    if let Some(warning) = judgement.warning() {
-        eprintln!("{}", textwrap::fill(&format!("warning: {warning}"), WIDTH));
+    if let Some(advice) = judgement.advice() {
+        eprintln!("{}", wrap(&advice, WIDTH).join("\n"));
     }
     judgement
 }
