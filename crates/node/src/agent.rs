@@ -260,14 +260,10 @@ async fn play(node: Node) -> Result<(), AgentError> {
 }
 
 async fn wait_for_stop(reader: &mut OwnedReadHalf) -> Result<(), AgentError> {
-    loop {
-        match read_frame(reader).await {
-            Ok(ToAgent::Stop) | Err(FrameError::Closed | FrameError::Io(_)) => return Ok(()),
-            Ok(ToAgent::Start(_)) => {
-                return Err(AgentError::Instructions("told to start a second time".into()));
-            }
-            Err(error) => return Err(error.into()),
-        }
+    match read_frame(reader).await {
+        Ok(ToAgent::Stop) | Err(FrameError::Closed | FrameError::Io(_)) => Ok(()),
+        Ok(ToAgent::Start(_)) => Err(AgentError::Instructions("told to start a second time".into())),
+        Err(error) => Err(error.into()),
     }
 }
 
