@@ -13,7 +13,7 @@ use crate::capture::{Taps, clock_ns};
 use crate::core::{Buffer, Core};
 use crate::error::AirError;
 use crate::forward::set_nonblocking;
-use crate::handle::{Command, CommandQueue};
+use crate::handle::{Command, CommandQueue, Options};
 use crate::meters::AirSnapshot;
 use crate::spec::EndpointId;
 
@@ -36,6 +36,25 @@ pub(crate) struct Driver {
     /// What packets are read into.
     buffer: Buffer,
     coalesce_ns: u64,
+}
+
+/// Asks for what makes the calling thread run soon after its timers fire. Without any of it the medium still works, and its
+/// lateness shows.
+fn be_punctual(options: Options) {
+    if let Err(error) = dtwn_sys::sched::set_timer_slack_ns(1) {
+        tracing::warn!(%error, "the medium keeps the default timer slack");
+    }
+    if options.realtime {
+        match dtwn_sys::sched::set_round_robin() {
+            Ok(()) => return,
+            Err(error) => tracing::info!(%error, "the medium has the priority of any other thread"),
+        }
+    }
+    if let Some(slice_ns) = options.slice_ns
+        && let Err(error) = dtwn_sys::sched::set_slice_ns(slice_ns)
+    {
+        tracing::info!(%error, "the medium keeps the default scheduling slice");
+    }
 }
 
 /// Whether the thread goes on.
@@ -71,16 +90,8 @@ impl Driver {
     }
 
     /// Runs until told to stop.
-    pub(crate) fn run(mut self, slice_ns: Option<u64>) -> Result<(), AirError> {
-        // Both only make the medium punctual; without them it still works, and its lateness shows.
-        if let Err(error) = dtwn_sys::sched::set_timer_slack_ns(1) {
-            tracing::warn!(%error, "the medium keeps the default timer slack");
-        }
-        if let Some(slice_ns) = slice_ns
-            && let Err(error) = dtwn_sys::sched::set_slice_ns(slice_ns)
-        {
-            tracing::info!(%error, "the medium keeps the default scheduling slice");
-        }
+    pub(crate) fn run(mut self, options: Options) -> Result<(), AirError> {
+        be_punctual(options);
         let mut ready = Vec::with_capacity(READY);
         while self.turn(&mut ready)? == Flow::Go {}
         Ok(())

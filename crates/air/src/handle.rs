@@ -26,6 +26,9 @@ pub struct Options {
     /// Scheduling slice asked for the medium's thread, ns; `None` leaves the kernel's default. A short slice lets
     /// it run sooner after a timer fires while other processes keep the cores busy.
     pub slice_ns: Option<u64>,
+    /// Whether the medium's thread asks for a real-time priority, which only privileged processes get; with it the slice
+    /// plays no part. It keeps the medium punctual beside any load.
+    pub realtime: bool,
     /// The medium sleeps no shorter than this for a deadline (a packet that comes in wakes it at once), so that
     /// deadlines close together cost one wake-up. Packets may be late by as much.
     pub coalesce_ns: u64,
@@ -33,7 +36,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { mtu: 1500, buffer_bytes_max: 512 << 20, slice_ns: Some(200_000), coalesce_ns: 50_000 }
+        Self {
+            mtu: 1500,
+            buffer_bytes_max: 512 << 20,
+            slice_ns: Some(200_000),
+            realtime: true,
+            coalesce_ns: 50_000,
+        }
     }
 }
 
@@ -61,10 +70,9 @@ impl Medium {
         let wake = Arc::new(wake);
         let (commands, queue) = channel();
         let driver = Driver::new(core, tuns, Arc::clone(&wake), queue, options.coalesce_ns)?;
-        let slice_ns = options.slice_ns;
         let thread = std::thread::Builder::new()
             .name("air".to_owned())
-            .spawn(move || driver.run(slice_ns))
+            .spawn(move || driver.run(options))
             .map_err(AirError::io("starting the medium's thread"))?;
         Ok(MediumHandle {
             commands,

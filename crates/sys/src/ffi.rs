@@ -40,7 +40,7 @@ pub(crate) fn tun_set_persist(fd: BorrowedFd<'_>, persist: bool) -> Result<(), E
 
 /// The kernel's `struct sched_attr` (uapi/linux/sched/types.h), first version.
 #[repr(C)]
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct SchedAttr {
     size: u32,
     sched_policy: u32,
@@ -54,12 +54,21 @@ struct SchedAttr {
 
 /// Sets the EEVDF slice and nice value of the calling thread (sched_setattr, SCHED_OTHER).
 pub(crate) fn sched_set_slice(nice: i32, slice_ns: u64) -> Result<(), Errno> {
-    let attr = SchedAttr {
-        size: std::mem::size_of::<SchedAttr>() as u32,
-        sched_nice: nice,
-        sched_runtime: slice_ns,
+    sched_set(SchedAttr { sched_nice: nice, sched_runtime: slice_ns, ..SchedAttr::default() })
+}
+
+/// Gives the calling thread a real-time priority (sched_setattr, SCHED_RR). Its children start without it.
+pub(crate) fn sched_set_round_robin(priority: u32) -> Result<(), Errno> {
+    sched_set(SchedAttr {
+        sched_policy: libc::SCHED_RR as u32,
+        sched_flags: libc::SCHED_FLAG_RESET_ON_FORK as u64,
+        sched_priority: priority,
         ..SchedAttr::default()
-    };
+    })
+}
+
+fn sched_set(attr: SchedAttr) -> Result<(), Errno> {
+    let attr = SchedAttr { size: std::mem::size_of::<SchedAttr>() as u32, ..attr };
     // SAFETY: the kernel reads `size` bytes from a live struct of exactly that size; pid 0 is the calling thread.
     let rc = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &attr, 0) };
     Errno::result(rc).map(drop)

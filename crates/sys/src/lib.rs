@@ -13,7 +13,7 @@
 //! | [`sysctl`] | per-namespace kernel settings |
 //! | [`process`] | commands that start inside namespaces |
 //! | [`fdpass`] | file descriptors over Unix sockets |
-//! | [`sched`] | timer slack and scheduler slices |
+//! | [`sched`] | timer slack, scheduler slices and real-time priority |
 
 pub mod fdpass;
 mod ffi;
