@@ -353,6 +353,9 @@ pub struct GraphArgs {
     /// What to draw.
     #[arg(long, value_enum, default_value_t = GraphFormat::Map)]
     pub format: GraphFormat,
+    /// Draw the map with ASCII only; the default on terminals whose locale is not UTF-8.
+    #[arg(long)]
+    pub ascii: bool,
     /// The file to write instead of standard output.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,

@@ -27,6 +27,9 @@ use crate::{
 /// Size of a map where no terminal tells one: columns and rows.
 const MAP_SIZE: (u16, u16) = (80, 40);
 
+/// BSs up to which a picture has room for coverage circles and names at full size.
+const ROOMY_BSS_MAX: usize = 30;
+
 /// Draws a topology.
 ///
 /// # Errors
@@ -55,7 +58,8 @@ fn map_style(args: &GraphArgs) -> map::Style {
         // The prompt that follows takes a row, and so does the line above it.
         size: size.map_or(MAP_SIZE, |(width, height)| (width.0, height.0.saturating_sub(2))),
         colour: terminal && std::env::var_os("NO_COLOR").is_none(),
-        unicode: supports_unicode::on(supports_unicode::Stream::Stdout),
+        // What is not for a terminal must not depend on the locale: the same call writes the same file everywhere.
+        unicode: !args.ascii && (!terminal || supports_unicode::on(supports_unicode::Stream::Stdout)),
     }
 }
 

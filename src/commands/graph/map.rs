@@ -21,7 +21,7 @@ use ratatui::{
     },
 };
 
-use super::{Scene, scale_bar_m};
+use super::{ROOMY_BSS_MAX, Scene, scale_bar_m};
 
 /// How a map is drawn.
 pub struct Style {
@@ -46,18 +46,24 @@ const CELL_ASPECT: f64 = 2.0;
 pub fn draw(scene: &Scene, style: &Style) -> String {
     let plan = scene.plan;
     let mut text = format!(
-        "{}: 1 MBS, {} BSs, {} users\n",
+        "{}: 1 MBS, {} BSs, {} users{}\n",
         plan.topology().run.name,
         plan.bs_count(),
-        plan.user_count()
+        plan.user_count(),
+        if is_roomy(scene) { "" } else { ", coverage not drawn" }
     );
-    let legend = legend(scene, style);
+    let legend = if plan.user_count() > 0 { legend(scene, style) } else { String::new() };
     let around = 2 + u16::try_from(legend.lines().count()).unwrap_or(u16::MAX);
     let drawing = Drawing::new(scene, style, style.size.1.saturating_sub(around));
     text.push_str(&drawing.text(style.colour));
     text.push_str(&drawing.scale_bar());
     text.push_str(&legend);
     text
+}
+
+/// The circles of many BSs would cover everything else.
+fn is_roomy(scene: &Scene) -> bool {
+    scene.plan.bs_count() <= ROOMY_BSS_MAX
 }
 
 fn letter(bs: BsId) -> char {
@@ -129,7 +135,9 @@ impl Drawing {
             low: scene.low,
             span: scene.span(),
         };
-        drawing.coverage(scene, if style.unicode { Marker::Braille } else { Marker::Custom('.') });
+        if is_roomy(scene) {
+            drawing.coverage(scene, if style.unicode { Marker::Braille } else { Marker::Custom('.') });
+        }
         drawing.places(scene, style.unicode);
         drawing
     }
@@ -272,7 +280,7 @@ mod tests {
         let plan = plan(include_str!("../../../topologies/scale-100.toml"));
         let text = draw(&Scene::new(&plan), &Style { size: (120, 80), colour: false, unicode: true });
         assert!(text.matches('▲').count() >= 90, "{text}");
-        assert!(text.contains("■mbs") && text.contains("bs100 0"), "{text}");
+        assert!(text.contains("■mbs") && text.contains("coverage not drawn"), "{text}");
     }
 
     #[test]

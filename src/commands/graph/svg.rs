@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use dtwn_model::{geometry::Position, ids::BsId};
 
-use super::{Scene, scale_bar_m};
+use super::{ROOMY_BSS_MAX, Scene, scale_bar_m};
 
 /// Pixels that the drawing itself takes at most in either direction.
 const SIDE_PX: f64 = 760.0;
@@ -82,13 +82,15 @@ fn colour(bs: BsId) -> &'static str {
 }
 
 fn coverage(svg: &mut String, scene: &Scene, paper: &Paper) {
+    // Many circles on top of each other must not add up to a wall.
+    let (fill, edge) = if scene.plan.bs_count() <= ROOMY_BSS_MAX { (0.07, 1.0) } else { (0.01, 0.15) };
     for (id, station, radius_m) in scene.stations().filter(|(_, _, radius)| *radius > 0.0) {
         let ((x, y), radius, colour) = (paper.at(station.position), radius_m * paper.px_per_m, colour(id));
         add(
             svg,
             format_args!(
                 "<circle class=\"coverage\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius:.1}\" fill=\"{colour}\" \
-                 fill-opacity=\"0.07\" stroke=\"{colour}\" stroke-dasharray=\"5 4\"/>"
+                 fill-opacity=\"{fill}\" stroke=\"{colour}\" stroke-opacity=\"{edge}\" stroke-dasharray=\"5 4\"/>"
             ),
         );
     }
@@ -134,12 +136,12 @@ fn places(svg: &mut String, scene: &Scene, paper: &Paper) {
     for (id, station, _) in scene.stations() {
         let (x, y) = paper.at(station.position);
         add(svg, format_args!("<path class=\"bs\" d=\"{}\" fill=\"{}\"/>", triangle(x, y), colour(id)));
-        label(svg, x + 11.0, y + 4.0, &station.name);
+        label(svg, scene, (x, y), &station.name);
     }
     let mbs = scene.mbs();
     let (x, y) = paper.at(mbs.position);
     add(svg, format_args!("<path class=\"mbs\" d=\"{}\" fill=\"#333\"/>", square(x, y)));
-    label(svg, x + 11.0, y + 4.0, &mbs.name);
+    label(svg, scene, (x, y), &mbs.name);
 }
 
 fn triangle(x: f64, y: f64) -> String {
@@ -150,15 +152,14 @@ fn square(x: f64, y: f64) -> String {
     format!("M{:.1} {:.1}h16v16h-16z", x - 8.0, y - 8.0)
 }
 
-/// Text with a white edge, so that it reads on lines and circles.
-fn label(svg: &mut String, x: f64, y: f64, text: &str) {
-    add(
-        svg,
-        format_args!(
-            "<text x=\"{x:.1}\" y=\"{y:.1}\" stroke=\"white\" stroke-width=\"3\" paint-order=\"stroke\">{}</text>",
-            escaped(text)
-        ),
-    );
+/// A name beside its mark, on a white edge so that it reads on lines and circles.
+fn label(svg: &mut String, scene: &Scene, (x, y): (f64, f64), name: &str) {
+    let (size, name) = (if scene.plan.bs_count() <= ROOMY_BSS_MAX { 12 } else { 8 }, escaped(name));
+    let (x, y) = (x + 11.0, y + 4.0);
+    // Twice, as not every viewer knows `paint-order`.
+    for edge in [" stroke=\"white\" stroke-width=\"3\" stroke-linejoin=\"round\"", ""] {
+        add(svg, format_args!("<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\"{edge}>{name}</text>"));
+    }
 }
 
 fn scale(svg: &mut String, scene: &Scene, paper: &Paper) {
