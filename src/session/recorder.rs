@@ -117,7 +117,7 @@ fn write_all(file: File, orders: &Receiver<Order>, shared: &Shared) {
         let order = match orders.try_recv() {
             Ok(order) => order,
             Err(TryRecvError::Empty) => {
-                failed = failed || !keep(shared, out.flush().map_err(LogError::Io));
+                failed = failed || !keep(shared, &out.flush().map_err(LogError::Io));
                 match orders.recv() {
                     Ok(order) => order,
                     Err(_) => break,
@@ -132,23 +132,23 @@ fn write_all(file: File, orders: &Receiver<Order>, shared: &Shared) {
             Order::Write(event) => {
                 let mut record = Vec::with_capacity(256);
                 let result = log::append(&mut record, &*event);
-                failed = !keep(shared, result.and_then(|()| Ok(out.write_all(&record)?)));
+                failed = !keep(shared, &result.and_then(|()| Ok(out.write_all(&record)?)));
                 written += record.len() as u64;
             }
             Order::Flush(answer) => {
-                failed = failed || !keep(shared, out.flush().map_err(LogError::Io));
+                failed = failed || !keep(shared, &out.flush().map_err(LogError::Io));
                 let _ = answer.try_send(written);
             }
         }
     }
     if !failed {
-        keep(shared, out.flush().map_err(LogError::Io));
+        keep(shared, &out.flush().map_err(LogError::Io));
     }
 }
 
 /// Notes a failure; whether there was none.
-fn keep(shared: &Shared, result: std::result::Result<(), LogError>) -> bool {
-    if let Err(error) = &result {
+fn keep(shared: &Shared, result: &std::result::Result<(), LogError>) -> bool {
+    if let Err(error) = result {
         shared.lost.fetch_add(1, Ordering::Relaxed);
         *shared.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
     }

@@ -29,14 +29,14 @@ pub fn write(
     teardown_ms: f64,
     recorder_failure: Option<String>,
 ) -> Result<()> {
-    let summary = summarise(state, plan, teardown_ms, recorder_failure);
+    let summary = summarise(state, plan, teardown_ms, recorder_failure.as_deref());
     let path = path(run_dir);
     let partial = run_dir.join("summary.json.partial");
     let text = format!("{summary:#}\n");
     fs::write(&partial, text).and_then(|()| fs::rename(&partial, &path)).map_err(Error::file("write", &path))
 }
 
-fn summarise(state: &RunState, plan: &Plan, teardown_ms: f64, recorder_failure: Option<String>) -> Value {
+fn summarise(state: &RunState, plan: &Plan, teardown_ms: f64, recorder_failure: Option<&str>) -> Value {
     let started = state.started.as_ref();
     json!({
         "schema": SCHEMA,
