@@ -16,7 +16,10 @@ mod registry;
 mod session;
 mod state;
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
@@ -36,7 +39,7 @@ fn main() -> ExitCode {
             // A reader that has seen enough (`dtwn ps | head -1`) is no reason to complain.
             if !matches!(&error, error::Error::Output(source) if source.kind() == std::io::ErrorKind::BrokenPipe)
             {
-                eprintln!("{:?}", miette::Report::new(error));
+                let _ = writeln!(std::io::stderr(), "{:?}", miette::Report::new(error));
             }
             ExitCode::from(code)
         }
@@ -80,6 +83,8 @@ fn start_logging() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A session's standard error is a file: when its disk is full, complaining there would panic and end the run.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .init();
 }
