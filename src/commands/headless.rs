@@ -13,13 +13,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::{
     net::UnixStream,
     signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
     time::Instant,
 };
 
 use super::{print_line, up::Launched};
 use crate::{
     cli::UpArgs,
-    client::Client,
     error::{Error, Result},
     exit,
     registry::Registry,
@@ -69,20 +69,20 @@ impl Signals {
 /// # Errors
 /// When the session dies without a word, a check fails, or output cannot be written.
 pub async fn stay(mut launched: Launched, args: &UpArgs, mut signals: Signals) -> Result<u8> {
-    let mut stream = subscribe(&launched).await?;
+    let mut messages = read_on(subscribe(&launched).await?);
     let mut progress = Progress::new(&launched, args);
     let mut state = RunState::default();
     let mut stopping = None;
     loop {
         tokio::select! {
-            message = read_frame::<Response>(&mut stream, frame::BODY_BYTES_MAX) => match message {
-                Ok(Response::Event(event)) => {
+            message = messages.recv() => match message {
+                Some(Ok(Response::Event(event))) => {
                     state.apply(&event);
                     progress.show(&event, &state);
                 }
-                Ok(_) => {}
-                Err(FrameError::Closed | FrameError::Io(_)) => break,
-                Err(source) => return Err(Error::Conversation { name: launched.name, source }),
+                Some(Ok(_)) => {}
+                None | Some(Err(FrameError::Closed | FrameError::Io(_))) => break,
+                Some(Err(source)) => return Err(Error::Conversation { name: launched.name, source }),
             },
             number = signals.next() => {
                 if number == SignalKind::hangup().as_raw_value() {
@@ -93,7 +93,8 @@ pub async fn stay(mut launched: Launched, args: &UpArgs, mut signals: Signals) -
                     let _ = launched.process.start_kill();
                 } else {
                     progress.say("stopping; once more to kill");
-                    ask_to_stop(&launched.name, number).await?;
+                    // Not waited for: a session that hangs must not keep the second signal from being heard.
+                    tokio::spawn(ask_to_stop(launched.name.clone(), number));
                 }
                 stopping = Some(number);
             }
@@ -114,10 +115,36 @@ async fn subscribe(launched: &Launched) -> Result<UnixStream> {
     Ok(stream)
 }
 
-async fn ask_to_stop(name: &str, signal: i32) -> Result<()> {
-    let name = name.to_owned();
-    let work = move || Client::connect(Some(&name), false)?.order(&Request::Stop { signal: Some(signal) });
-    tokio::task::spawn_blocking(work).await.map_err(|_| dtwn_sys::SysError::Thread("stop the session"))?
+/// Reads on in a task of its own: a read that a signal interrupts half-way would lose its place in the stream.
+fn read_on(mut stream: UnixStream) -> mpsc::Receiver<std::result::Result<Response, FrameError>> {
+    let (sender, messages) = mpsc::channel(64);
+    tokio::spawn(async move {
+        loop {
+            let message = read_frame::<Response>(&mut stream, frame::BODY_BYTES_MAX).await;
+            let over = message.is_err();
+            if sender.send(message).await.is_err() || over {
+                return;
+            }
+        }
+    });
+    messages
+}
+
+async fn ask_to_stop(name: String, signal: i32) {
+    let request = async {
+        let socket = Registry::open()?.socket(&name);
+        let broken = |source| Error::Conversation { name: name.clone(), source };
+        let mut stream = UnixStream::connect(&socket).await.map_err(|error| broken(error.into()))?;
+        let hello = Hello { version: VERSION.into(), read_only: false };
+        send(&mut stream, &hello).await.map_err(broken)?;
+        send(&mut stream, &Request::Stop { signal: Some(signal) }).await.map_err(broken)?;
+        // Until it is answered, the connection has to stay.
+        while read_frame::<Response>(&mut stream, frame::BODY_BYTES_MAX).await.is_ok() {}
+        Ok::<_, Error>(())
+    };
+    if let Err(error) = request.await {
+        eprintln!("the session could not be asked to stop: {error}");
+    }
 }
 
 /// Prints the summary and finds the exit code.
