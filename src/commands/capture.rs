@@ -30,13 +30,15 @@ use crate::{
     exit,
 };
 
+/// How long the session may take to write what it has recorded.
+const LAST_WORD: Duration = Duration::from_secs(5);
+
 /// Records until interrupted, until the given time is over, or until the session ends.
 ///
 /// # Errors
 /// When there is no such session, node or link, or the file cannot be written.
 pub fn run(args: &CaptureArgs) -> Result<u8> {
     let duration = args.duration.as_deref().map(parse_duration).transpose()?;
-    let output = open(&args.output)?;
     // Blocked before recording starts, so that an interrupt at any moment ends it in order.
     let mut ends = SigSet::empty();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
@@ -45,6 +47,7 @@ pub fn run(args: &CaptureArgs) -> Result<u8> {
     ends.thread_block().map_err(|errno| Error::file("block", "signals")(errno.into()))?;
 
     let mut client = Client::connect(args.session.session.as_deref(), false)?;
+    let output = open(&args.output)?;
     client.send(&Request::Capture { of: capture_of(args.what.as_deref()) })?;
     dtwn_sys::fdpass::send(client.socket(), &[output.as_fd()])?;
     match client.receive()? {
@@ -55,6 +58,9 @@ pub fn run(args: &CaptureArgs) -> Result<u8> {
     eprintln!("recording; interrupt to stop");
     wait(&ends, client.socket(), duration)?;
     let _ = client.socket().shutdown(Shutdown::Write);
+    // The file is whole when the session says so; one that hangs never will.
+    let _ = client.socket().set_read_timeout(Some(LAST_WORD));
+    let _ = client.receive();
     Ok(exit::OK)
 }
 

@@ -16,8 +16,8 @@ use crate::{
     exit,
 };
 
-/// Runs the program and ends with its exit code; with 128 + the signal when a signal ended it, and with 127 when there is no such
-/// program, as shells do.
+/// Runs the program and ends with its exit code; with 128 + the signal when a signal ended it, with 127 when there is no such
+/// program and with 126 when it may not be run, as shells do.
 ///
 /// # Errors
 /// When the session or the node does not exist, or its namespaces cannot be entered.
@@ -58,6 +58,13 @@ pub fn run(args: ExecArgs) -> Result<u8> {
             eprintln!("dtwn exec: {}: no such program", program.display());
             return Ok(127);
         }
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            // A directory of PATH that may not be searched is reported like a program that may not be run.
+            let there = is_there(&program);
+            let why = if there { "may not be run" } else { "no such program" };
+            eprintln!("dtwn exec: {}: {why}", program.display());
+            return Ok(if there { 126 } else { 127 });
+        }
         Err(source) => return Err(Error::File { what: "run", path: program.into(), source }),
     };
     // The terminal sends its signals to the program as well; what it makes of them is for the program to say.
@@ -72,4 +79,14 @@ pub fn run(args: ExecArgs) -> Result<u8> {
         (None, Some(signal)) => exit::SIGNAL_BASE.wrapping_add(signal as u8),
         (None, None) => exit::FAILURE,
     })
+}
+
+/// Whether a program of that name exists, by its path or somewhere in PATH.
+fn is_there(program: &std::ffi::OsStr) -> bool {
+    let path = std::path::Path::new(program);
+    if path.components().count() > 1 {
+        return true;
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders).any(|folder| folder.join(path).is_file())
 }

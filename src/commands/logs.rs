@@ -36,16 +36,18 @@ pub fn run(args: &LogsArgs) -> Result<u8> {
     }
     let path = RunFiles::log(&status.run_dir, &args.node);
     let mut offset = copy_from(&path, 0)?;
-    while args.follow {
+    if !args.follow {
+        return Ok(exit::OK);
+    }
+    loop {
         // The session still answers: it may still write.
         let alive = client.ask(&Request::Status).is_ok();
         offset = copy_from(&path, offset)?;
         if !alive {
-            break;
+            return Ok(exit::OK);
         }
         std::thread::sleep(LOOK_PERIOD);
     }
-    Ok(exit::OK)
 }
 
 fn copy_from(path: &Path, offset: u64) -> Result<u64> {
