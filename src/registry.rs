@@ -8,7 +8,7 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use nix::{
@@ -39,10 +39,10 @@ impl Registry {
     /// # Errors
     /// When the directory cannot be made, or belongs to somebody else.
     pub fn open() -> Result<Self> {
-        Self::open_in(PathBuf::from("/tmp"), geteuid())
+        Self::open_in(Path::new("/tmp"), geteuid())
     }
 
-    fn open_in(base: PathBuf, uid: Uid) -> Result<Self> {
+    fn open_in(base: &Path, uid: Uid) -> Result<Self> {
         let dir = base.join(format!("dtwn-{uid}"));
         match DirBuilder::new().mode(0o700).create(&dir) {
             Ok(()) => {}
@@ -111,9 +111,12 @@ impl Registry {
                 continue;
             };
             let socket = self.dir.join(format!("{stem}.sock"));
-            if is_stale(&path) {
-                let _ = fs::remove_file(&socket);
-                let _ = fs::remove_file(&path);
+            if let Some(lock) = lock_if_stale(&path) {
+                // Removed while locked: somebody who claims the name at this moment waits, and then makes new files.
+                if is_same_file(&lock, &path) {
+                    let _ = fs::remove_file(&socket);
+                    let _ = fs::remove_file(&path);
+                }
             } else if socket.exists() {
                 found.push((stem.to_owned(), socket));
             }
@@ -210,12 +213,9 @@ fn is_alive(pid: u32) -> bool {
     pid > 0 && PathBuf::from(format!("/proc/{pid}")).exists()
 }
 
-fn is_stale(lock_path: &PathBuf) -> bool {
-    // A shared lock on our own description: it never disturbs a claimant for longer than this function.
-    match File::open(lock_path) {
-        Ok(file) => Flock::lock(file, FlockArg::LockSharedNonblock).is_ok(),
-        Err(_) => false,
-    }
+/// The lock of a session that is gone; exclusive, so that only one of several reapers removes its files.
+fn lock_if_stale(lock_path: &PathBuf) -> Option<Flock<File>> {
+    Flock::lock(File::open(lock_path).ok()?, FlockArg::LockExclusiveNonblock).ok()
 }
 
 #[cfg(test)]
@@ -224,7 +224,7 @@ mod tests {
 
     fn registry() -> (tempfile::TempDir, Registry) {
         let base = tempfile::tempdir().unwrap();
-        let registry = Registry::open_in(base.path().into(), geteuid()).unwrap();
+        let registry = Registry::open_in(base.path(), geteuid()).unwrap();
         (base, registry)
     }
 
@@ -270,6 +270,6 @@ mod tests {
         let dir = base.path().join(format!("dtwn-{}", geteuid()));
         fs::create_dir(&dir).unwrap();
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(matches!(Registry::open_in(base.path().into(), geteuid()), Err(Error::Machine { .. })));
+        assert!(matches!(Registry::open_in(base.path(), geteuid()), Err(Error::Machine { .. })));
     }
 }
