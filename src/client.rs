@@ -45,8 +45,13 @@ impl Client {
         let stream = UnixStream::connect(socket)
             .map_err(|error| Error::NoSession(format!("the session {name} does not listen: {error}")))?;
         let mut client = Self { name, run_dir: PathBuf::new(), stream };
-        client.send(&Hello { version: VERSION.into(), read_only })?;
-        match client.receive()? {
+        let greeted = client.send(&Hello { version: VERSION.into(), read_only });
+        // A session that refuses hangs up without listening: its reason says more than the broken pipe does.
+        let answer = match client.receive() {
+            Ok(answer) => answer,
+            Err(error) => return Err(greeted.err().unwrap_or(error)),
+        };
+        match answer {
             Response::Welcome { version, run_dir, .. } if version == VERSION => {
                 client.run_dir = run_dir;
                 Ok(client)

@@ -58,8 +58,12 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 /// Frames waiting for an agent at most.
 const AGENT_QUEUE_MAX: usize = 256;
+/// What connections get to send off answers that are ready.
+const ANSWER_TIME: Duration = Duration::from_millis(5);
 /// How long viewers may take to read the last events.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How long the last frames of an agent that has ended may take to be read.
+const LAST_FRAMES: Duration = Duration::from_millis(200);
 /// Log lines that a crash report carries.
 const CRASH_LINES: usize = 10;
 
@@ -235,6 +239,8 @@ impl Session {
         }
         tracing::info!(?reason, "the run ends");
         self.ending = Some((reason, tokio::time::Instant::now() + STOP_TIMEOUT));
+        // What the agents have used can only be read while they are there.
+        self.tick(true);
         for process in &mut self.processes {
             process.expected = Expected::Stop;
             // A paused process would never read its order to stop.
@@ -297,10 +303,12 @@ impl Session {
         let stream =
             tokio::net::UnixStream::from_std(ours).map_err(Error::file("set up", "a socket pair"))?;
         let (to_agent, orders) = mpsc::channel(AGENT_QUEUE_MAX);
-        tokio::spawn(converse(stream, node, boot, orders, self.inputs.clone()));
+        let conversation = tokio::spawn(converse(stream, node, boot, orders, self.inputs.clone()));
         let inputs = self.inputs.clone();
         tokio::spawn(async move {
             if let Ok(status) = child.wait().await {
+                // Its last frames come before its end; a child that has inherited the socket must not hold that up.
+                let _ = tokio::time::timeout(LAST_FRAMES, conversation).await;
                 let _ = inputs.send(Input::Exited(node, boot, status)).await;
             }
         });
@@ -321,7 +329,7 @@ impl Session {
         };
         let _ = to_agent.try_send(ToAgent::Start(Box::new(config)));
         self.processes[node].begin(pid, to_agent);
-        let restarts = u32::try_from(boot).unwrap_or(u32::MAX);
+        let restarts = self.processes[node].started_count - 1;
         self.emit(What::NodeStarted { node: name, pid, restarts });
         Ok(())
     }
@@ -587,6 +595,8 @@ impl Session {
         let (sender, mut viewers_gone) = self.farewell;
         drop(sender);
         let _ = tokio::time::timeout(FAREWELL, viewers_gone.recv()).await;
+        // Whoever asked for the end gets an answer, even where no agent was left to wait for.
+        tokio::time::sleep(ANSWER_TIME).await;
         let teardown_ms = teardown.elapsed().as_secs_f64() * 1000.0;
         let written =
             summary::write(&self.run_dir, &self.state, &self.plan, teardown_ms, self.recorder.failure());

@@ -30,6 +30,8 @@ use super::Input;
 
 /// Connections served at once; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 64;
+/// How long a client may take to say who it is.
+const GREETING_TIME: std::time::Duration = std::time::Duration::from_secs(2);
 /// The most bytes of a request: far above any honest one.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// Live events waiting for a viewer at most; a slower viewer misses the rest, and is told how many.
@@ -111,7 +113,9 @@ async fn converse(
         let refusal = "this session belongs to another user".to_owned();
         return send(&mut stream, &Response::Refused(refusal)).await;
     }
-    let hello: Hello = receive(&mut stream).await?;
+    // Whoever connects and says nothing keeps others out for no longer than this.
+    let hello: Hello =
+        tokio::time::timeout(GREETING_TIME, receive(&mut stream)).await.map_err(|_| FrameError::Closed)??;
     send(&mut stream, &welcome).await?;
     if hello.version != VERSION {
         return Ok(());

@@ -221,7 +221,7 @@ impl Air {
                 utilisation: (busy_ns as f64 / passed_ns as f64).min(1.0),
                 late: meters.late,
             });
-            self.last[index] = (meters.clone(), snapshot.at_ns);
+            self.last[index] = (*meters, snapshot.at_ns);
         }
         changed
     }

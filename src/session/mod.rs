@@ -130,6 +130,9 @@ impl RunFiles {
 /// Whatever keeps the network from coming up; it was told to the starting command by then.
 pub fn run(run_dir: &Path, name: &str) -> Result<()> {
     let begun = Instant::now();
+    // Out of reach of the terminal: what its process group is sent, Ctrl-C included, is for the starting command. Fails
+    // only for the leader of a group, which is not in anybody else's.
+    let _ = nix::unistd::setsid();
     // Out of reach of the terminal's signals and its end. Agents stay in this session: one autogroup, so that their nice values count
     // against each other and the medium (sched(7)). A process group's leader may not do this, but then nobody's terminal is ours.
     let _ = nix::unistd::setsid();

@@ -33,8 +33,10 @@ pub struct NodeProcess {
     pub pid: Option<i32>,
     /// Frames for the agent.
     pub to_agent: Option<mpsc::Sender<ToAgent>>,
-    /// Counts processes of this node, from 0.
+    /// Grows whenever a process of this node ends or a pending restart is void, so that late news of it are told apart.
     pub boot: u64,
+    /// How many processes this node has had.
+    pub started_count: u32,
     /// Whether it has reported ready.
     pub ready: bool,
     /// Whether it is stopped.
@@ -53,6 +55,7 @@ impl Default for NodeProcess {
             pid: None,
             to_agent: None,
             boot: 0,
+            started_count: 0,
             ready: false,
             paused: false,
             expected: Expected::No,
@@ -78,6 +81,7 @@ impl NodeProcess {
     /// Notes that a new process runs.
     pub fn begin(&mut self, pid: i32, to_agent: mpsc::Sender<ToAgent>) {
         self.pid = Some(pid);
+        self.started_count += 1;
         self.to_agent = Some(to_agent);
         self.ready = false;
         self.paused = false;
