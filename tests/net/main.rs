@@ -1,0 +1,20 @@
+//! Drives the real program in real namespaces: every verb against live sessions, as whoever runs the tests and without
+//! privileges, and what happens when things are killed, full, hostile or slow.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it fails")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bring_up;
+mod capture;
+mod events;
+mod exec;
+mod headless;
+mod hostile;
+mod killed;
+mod nodes;
+mod output;
+mod refused;
+mod sessions;
+mod steering;
