@@ -599,7 +599,7 @@ impl Session {
         tokio::time::sleep(ANSWER_TIME).await;
         let teardown_ms = teardown.elapsed().as_secs_f64() * 1000.0;
         let written =
-            summary::write(&self.run_dir, &self.state, &self.plan, teardown_ms, self.recorder.failure());
+            summary::write(&self.run_dir, &self.state, &self.plan, teardown_ms, self.recorder.failure().as_deref());
         if never_up {
             let last = self.state.notices.back().map(|(_, _, _, text)| text.clone());
             return Err(Error::Start {

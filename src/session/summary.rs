@@ -27,9 +27,9 @@ pub fn write(
     state: &RunState,
     plan: &Plan,
     teardown_ms: f64,
-    recorder_failure: Option<String>,
+    recorder_failure: Option<&str>,
 ) -> Result<()> {
-    let summary = summarise(state, plan, teardown_ms, recorder_failure.as_deref());
+    let summary = summarise(state, plan, teardown_ms, recorder_failure);
     let path = path(run_dir);
     let partial = run_dir.join("summary.json.partial");
     let text = format!("{summary:#}\n");
