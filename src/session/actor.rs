@@ -598,8 +598,13 @@ impl Session {
         // Whoever asked for the end gets an answer, even where no agent was left to wait for.
         tokio::time::sleep(ANSWER_TIME).await;
         let teardown_ms = teardown.elapsed().as_secs_f64() * 1000.0;
-        let written =
-            summary::write(&self.run_dir, &self.state, &self.plan, teardown_ms, self.recorder.failure().as_deref());
+        let written = summary::write(
+            &self.run_dir,
+            &self.state,
+            &self.plan,
+            teardown_ms,
+            self.recorder.failure().as_deref(),
+        );
         if never_up {
             let last = self.state.notices.back().map(|(_, _, _, text)| text.clone());
             return Err(Error::Start {

@@ -33,6 +33,9 @@ struct Arguments {
     /// Only beside these loads.
     #[arg(long, value_enum)]
     load: Vec<Load>,
+    /// Seed of the links' chances: another one loses other packets.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
     #[command(flatten)]
     output: Output,
 }
@@ -62,6 +65,21 @@ pub struct Bench {
     pub load: Load,
     /// Less of everything.
     pub quick: bool,
+    seed: u64,
+}
+
+impl Bench {
+    /// A topology of one cell: base stations on a ring, nobody else.
+    ///
+    /// `links` holds the keys of `[link.uplink]`; downlinks are fast and near, so that acknowledgements wait for nothing.
+    pub fn star(&self, stations: usize, links: &str, more: &str) -> String {
+        format!(
+            "[run]\nname = \"bench\"\nseed = {}\n\n[link.uplink]\n{links}\n\n\
+             [link.downlink]\nrate = \"1 Gbit/s\"\ndelay = \"0.1 ms\"\n\n\
+             [[bs]]\nid = \"bs\"\ncount = {stations}\nring = \"300 m\"\n\n{more}",
+            self.seed
+        )
+    }
 }
 
 impl Block {
@@ -90,7 +108,8 @@ fn main() -> Result<()> {
         ([], false) => Load::value_variants().to_vec(),
         (chosen, _) => chosen.to_vec(),
     };
-    let mut bench = Bench { dtwn: Dtwn::new()?, load: Load::Idle, quick: arguments.output.quick };
+    let mut bench =
+        Bench { dtwn: Dtwn::new()?, load: Load::Idle, quick: arguments.output.quick, seed: arguments.seed };
     let mut report = Report::new("air", bench.quick);
     for block in chosen(&arguments.only) {
         for load in &loads {
@@ -100,15 +119,4 @@ fn main() -> Result<()> {
         }
     }
     report.finish(&arguments.output)
-}
-
-/// A topology of one cell: base stations on a ring, nobody else.
-///
-/// `links` holds the keys of `[link.uplink]`; downlinks are fast and near, so that acknowledgements wait for nothing.
-pub fn star(stations: usize, links: &str, more: &str) -> String {
-    format!(
-        "[run]\nname = \"bench\"\nseed = 1\n\n[link.uplink]\n{links}\n\n\
-         [link.downlink]\nrate = \"1 Gbit/s\"\ndelay = \"0.1 ms\"\n\n\
-         [[bs]]\nid = \"bs\"\ncount = {stations}\nring = \"300 m\"\n\n{more}"
-    )
 }

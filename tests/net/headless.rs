@@ -124,12 +124,13 @@ struct Hogs(Vec<std::process::Child>);
 impl Hogs {
     fn start() -> Self {
         let cores = std::thread::available_parallelism().unwrap().get();
-        // Who may have real-time priority needs it to starve a medium that has it as well; the pauses keep the machine usable.
+        // Each ends with the test, however that ends. Who may have real-time priority needs it to starve a medium that has it as well; the pauses keep the machine usable.
         let urgent = ["chrt", "-f", "90"];
         let mut probe = std::process::Command::new(urgent[0]);
         let may_be_urgent =
             probe.args(&urgent[1..]).arg("true").output().is_ok_and(|run| run.status.success());
-        let spin = "while :; do i=0; while [ $i -lt 40000 ]; do i=$((i+1)); done; sleep 0.02; done";
+        let spin =
+            "while kill -0 $PPID; do i=0; while [ $i -lt 40000 ]; do i=$((i+1)); done; sleep 0.02; done";
         let mut hogs = Vec::new();
         for core in 0..cores {
             if may_be_urgent {
@@ -141,7 +142,7 @@ impl Hogs {
             for _ in 0..12 {
                 // A session of its own each: the kernel shares out processors by terminal session first.
                 let mut command = std::process::Command::new("setsid");
-                hogs.push(command.args(["sh", "-c", "while :; do :; done"]).spawn());
+                hogs.push(command.args(["sh", "-c", "while kill -0 $PPID; do :; done"]).spawn());
             }
         }
         Self(hogs.into_iter().map(Result::unwrap).collect())

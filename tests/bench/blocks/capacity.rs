@@ -22,7 +22,6 @@ use serde_json::{Value, json};
 use crate::{
     Bench, Result,
     common::{itself, load::Load, probe::iperf_server, report::Row, session::run, stats::median},
-    star,
 };
 
 /// DESIGN: at least this share of the bare forwarder's.
@@ -100,7 +99,7 @@ const FULL: &str = "rate = \"10 Gbit/s\"\ndelay = \"50 us\"\njitter = \"10 us\"\
 
 fn through_session(bench: &Bench, seconds: &str, tcp: &str) -> Result<(Flow, Fidelity)> {
     let topology =
-        format!("{tcp}{}", star(1, FULL, "")).replace("rate = \"1 Gbit/s\"", "rate = \"10 Gbit/s\"");
+        format!("{tcp}{}", bench.star(1, FULL, "")).replace("rate = \"1 Gbit/s\"", "rate = \"10 Gbit/s\"");
     let session = bench.dtwn.up(&topology)?;
     session.silence()?;
     let burning = bench.load.start()?;

@@ -13,7 +13,6 @@ use crate::{
         session::run,
         stats::{quantile, sorted},
     },
-    star,
 };
 
 /// DESIGN: on an idle machine.
@@ -29,7 +28,8 @@ pub fn measure(bench: &Bench) -> Result<Vec<Row>> {
 fn one(bench: &Bench, delay_ms: f64) -> Result<Row> {
     let count = if bench.quick { 200 } else { 2000 };
     let interval = Duration::from_micros(2500);
-    let session = bench.dtwn.up(&star(1, &format!("rate = \"1 Gbit/s\"\ndelay = \"{delay_ms} ms\""), ""))?;
+    let session =
+        bench.dtwn.up(&bench.star(1, &format!("rate = \"1 Gbit/s\"\ndelay = \"{delay_ms} ms\""), ""))?;
     session.silence()?;
     let burning = bench.load.start()?;
     let sink = UdpSink::start(&session, "mbs")?;

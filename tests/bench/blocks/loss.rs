@@ -12,7 +12,6 @@ use crate::{
         session::{Ending, run},
         stats::{Z_999, binomial_999, bursts},
     },
-    star,
 };
 
 const PACKET_BYTES: usize = 64;
@@ -39,7 +38,7 @@ struct Outcome {
 fn send(bench: &Bench, loss: &str) -> Result<Outcome> {
     let count = if bench.quick { 20_000 } else { 100_000 };
     let links = format!("rate = \"1 Gbit/s\"\ndelay = \"1 ms\"\nqueue = \"16 MiB\"\nloss = {loss}");
-    let session = bench.dtwn.up(&star(1, &links, ""))?;
+    let session = bench.dtwn.up(&bench.star(1, &links, ""))?;
     session.silence()?;
     let burning = bench.load.start()?;
     let sink = UdpSink::start(&session, "mbs")?;

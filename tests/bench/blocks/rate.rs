@@ -11,7 +11,6 @@ use crate::{
         report::Row,
         session::run,
     },
-    star,
 };
 
 /// DESIGN: at most 1 % off, or the verdict says so.
@@ -34,7 +33,8 @@ fn one(bench: &Bench, mbit: f64) -> Result<Row> {
         (false, false) => 5,
     };
     let interval = Duration::from_millis(if mbit <= 10.0 { 1 } else { 10 });
-    let session = bench.dtwn.up(&star(1, &format!("rate = \"{mbit} Mbit/s\"\ndelay = \"1 ms\""), ""))?;
+    let session =
+        bench.dtwn.up(&bench.star(1, &format!("rate = \"{mbit} Mbit/s\"\ndelay = \"1 ms\""), ""))?;
     session.silence()?;
     let burning = bench.load.start()?;
     let server = iperf_server(&session, "mbs")?;

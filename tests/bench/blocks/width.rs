@@ -20,7 +20,6 @@ use crate::{
         session::Session,
         stats::{quantile, sorted},
     },
-    star,
 };
 
 const LINK_BPS: f64 = 10e6;
@@ -102,7 +101,7 @@ fn one(bench: &Bench, flows: usize) -> Result<Trial> {
     let window = Duration::from_secs(if bench.quick { 1 } else { 4 });
     let links = format!("rate = \"10 Mbit/s\"\ndelay = \"{DELAY_MS} ms\"");
     let probe = "[[bs]]\nid = \"probe\"\nposition_m = [100, 0]\n";
-    let session = bench.dtwn.up(&star(flows, &links, probe))?;
+    let session = bench.dtwn.up(&bench.star(flows, &links, probe))?;
     session.silence()?;
     let mut streams = TcpSink::start(&session, "mbs")?;
     let probes = UdpSink::start(&session, "mbs")?;
