@@ -18,6 +18,8 @@ pub struct Cli {
 pub enum Command {
     /// Bring up a network from a topology file.
     Up(UpArgs),
+    /// Open the terminal view of a running session.
+    Attach(AttachArgs),
     /// End a session, or all of them.
     Down(DownArgs),
     /// List the running sessions.
@@ -153,7 +155,29 @@ pub struct UpArgs {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
+    pub view: ViewArgs,
+    #[command(flatten)]
     pub overrides: OverrideArgs,
+}
+
+/// `dtwn attach`.
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// The session's name; not needed when there is only one.
+    pub name: Option<String>,
+    /// Change nothing.
+    #[arg(long)]
+    pub read_only: bool,
+    #[command(flatten)]
+    pub view: ViewArgs,
+}
+
+/// How the terminal view behaves.
+#[derive(Debug, Args)]
+pub struct ViewArgs {
+    /// Frames a second in the terminal view, at most.
+    #[arg(long, value_name = "COUNT", default_value_t = 4)]
+    pub fps: u32,
 }
 
 /// `dtwn down`.

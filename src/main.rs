@@ -15,6 +15,7 @@ mod machine;
 mod registry;
 mod session;
 mod state;
+mod tui;
 
 use std::{
     io::{IsTerminal, Write},
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Up(args) => commands::up::run(&args),
+        Command::Attach(args) => commands::attach::run(&args),
         Command::Down(args) => commands::down::run(&args),
         Command::Ps(args) => commands::ps::run(&args),
         Command::Status(args) => commands::status::run(&args),

@@ -1,5 +1,6 @@
 //! The verbs, one module each.
 
+pub mod attach;
 pub mod capture;
 pub mod doctor;
 pub mod down;

@@ -16,7 +16,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{headless, plan, wrap};
+use super::{attach, headless, plan, wrap};
 use crate::{
     capacity::{self, Judgement},
     cli::{OverrideArgs, UpArgs},
@@ -24,6 +24,7 @@ use crate::{
     exit,
     registry::Registry,
     session::{Options, RunFiles, Started, own_program},
+    tui,
 };
 
 /// Columns of a warning.
@@ -52,21 +53,33 @@ pub fn run(args: &UpArgs) -> Result<u8> {
     }
     let name = args.name.clone().unwrap_or_else(|| loaded.topology.run.name.clone());
     check_name(&name)?;
+    let to_watch = !args.detach && !args.headless;
+    if to_watch {
+        attach::need_terminal("run it with --headless, or with --detach")?;
+    }
     let run_dir = prepare_run_dir(&args.out, &name, &plan, args)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Error::file("start", "the runtime"))?;
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         let mut signals = headless::Signals::listen()?;
-        let launched = launch(name, run_dir, &mut signals).await?;
+        let launched = launch(name.clone(), run_dir, &mut signals).await?;
+        if to_watch {
+            return Ok(None);
+        }
         if args.detach {
             eprintln!("{} is up, recording in {}", launched.name, launched.run_dir.display());
             eprintln!("`dtwn status {0}` shows it, `dtwn down {0}` ends it", launched.name);
-            return Ok(exit::OK);
+            return Ok(Some(exit::OK));
         }
-        headless::stay(launched, args, signals).await
-    })
+        headless::stay(launched, args, signals).await.map(Some)
+    })?;
+    drop(runtime);
+    match code {
+        Some(code) => Ok(code),
+        None => tui::run(&name, tui::Options { read_only: false, fps: args.view.fps }),
+    }
 }
 
 /// The layers above a topology file that a command line and the environment give.

@@ -1,7 +1,7 @@
 //! The session: the process that holds a network.
 //!
 //! One task owns all state and takes [`Input`]s in turn; connections, agents, timers and signals only send it messages. What
-//! happens leaves it as [`Event`]s, to the recorder and to viewers. The medium runs on a thread of its own, outside tokio, whose
+//! happens leaves it as events, to the recorder and to viewers. The medium runs on a thread of its own, outside tokio, whose
 //! timers are too coarse for it.
 
 mod actor;

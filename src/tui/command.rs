@@ -70,7 +70,8 @@ pub fn parse(line: &str, screens: &[&str]) -> Result<Parsed, String> {
     if !VERBS.contains(&verb.as_str()) {
         let known = VERBS.iter().chain(&OWN).copied();
         let near = dtwn_model::suggest(verb, known);
-        let hint = near.map_or("; Tab shows what there is".into(), |near| format!("; did you mean `{near}`?"));
+        let hint =
+            near.map_or("; Tab shows what there is".into(), |near| format!("; did you mean `{near}`?"));
         return Err(format!("there is no command `{verb}`{hint}"));
     }
     let cli = Cli::try_parse_from(std::iter::once("dtwn".to_owned()).chain(words)).map_err(|error| {

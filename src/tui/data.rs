@@ -119,7 +119,11 @@ impl Fault {
                 add("", !now.up, "down".into());
                 add("loss", was.is_none_or(|was| was.loss != now.loss), format::percent(now.loss));
                 add("delay", was.is_none_or(|was| was.delay_ms != now.delay_ms), format::ms(now.delay_ms));
-                add("jitter", was.is_some_and(|was| was.jitter_ms != now.jitter_ms), format::ms(now.jitter_ms));
+                add(
+                    "jitter",
+                    was.is_some_and(|was| was.jitter_ms != now.jitter_ms),
+                    format::ms(now.jitter_ms),
+                );
                 format!("{}: {}", now.name, words.join(", ").trim_start())
             }
             Self::Paused(node) => format!("{node} is paused"),
@@ -283,7 +287,12 @@ fn describe(event: &Event) -> Option<(Level, String, String)> {
     let session = || event.node.clone();
     Some(match &event.what {
         What::SessionStarted(started) => {
-            let text = format!("{} nodes, {} links, seed {}", started.nodes.len(), started.links.len(), started.seed);
+            let text = format!(
+                "{} nodes, {} links, seed {}",
+                started.nodes.len(),
+                started.links.len(),
+                started.seed
+            );
             (Info, session(), text)
         }
         What::Up { bringup_ms } => (Info, session(), format!("network up in {bringup_ms:.0} ms")),
@@ -292,7 +301,9 @@ fn describe(event: &Event) -> Option<(Level, String, String)> {
             (Warning, node.clone(), format!("started again, pid {pid}, restart {restarts}"))
         }
         What::NodeReady { node, .. } => (Info, node.clone(), "ready".into()),
-        What::NodeExited { node, exit, expected: true, .. } => (Warning, node.clone(), format!("ended: {exit}")),
+        What::NodeExited { node, exit, expected: true, .. } => {
+            (Warning, node.clone(), format!("ended: {exit}"))
+        }
         What::NodeExited { node, exit, last_log, .. } => {
             let last = last_log.last().map_or(String::new(), |line| format!("; its last line: {line}"));
             (Error, node.clone(), format!("ended unexpectedly: {exit}{last}"))
@@ -301,9 +312,7 @@ fn describe(event: &Event) -> Option<(Level, String, String)> {
             (Warning, node.clone(), if *paused { "paused" } else { "goes on" }.into())
         }
         What::LinkChanged { link, change, .. } => (Warning, link.clone(), change.clone()),
-        What::Partitioned { groups } => {
-            (Warning, session(), Fault::Partition(groups.clone()).describe())
-        }
+        What::Partitioned { groups } => (Warning, session(), Fault::Partition(groups.clone()).describe()),
         What::Healed => (Info, session(), "partitions healed".into()),
         What::Fidelity(fidelity) => {
             use dtwn_proto::event::Verdict;
@@ -324,7 +333,9 @@ fn describe(event: &Event) -> Option<(Level, String, String)> {
             let level = if round.missed_by.is_empty() { Info } else { Warning };
             (level, session(), format!("round {} in {:.0} ms{missed}", round.round, round.duration_ms))
         }
-        What::Ended { reason } => (Info, session(), format!("the run is over: {}", format::end_reason(reason))),
+        What::Ended { reason } => {
+            (Info, session(), format!("the run is over: {}", format::end_reason(reason)))
+        }
         _ => return None,
     })
 }

@@ -131,7 +131,9 @@ impl LogFiles {
         paths.sort();
         let mut lines = Vec::new();
         for path in paths {
-            let Some(node) = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()) else { continue };
+            let Some(node) = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()) else {
+                continue;
+            };
             // A file that cannot be read now may be readable next time.
             let _ = self.read_file(&path, &node, &mut lines);
         }
@@ -144,10 +146,10 @@ impl LogFiles {
 
     fn read_file(&mut self, path: &Path, node: &str, lines: &mut Vec<LogLine>) -> std::io::Result<()> {
         let length = std::fs::metadata(path)?.len();
-        let tail = self.files.entry(node.to_owned()).or_insert_with(|| Tail {
-            offset: length.saturating_sub(FIRST_BYTES),
-            partial: Vec::new(),
-        });
+        let tail = self
+            .files
+            .entry(node.to_owned())
+            .or_insert_with(|| Tail { offset: length.saturating_sub(FIRST_BYTES), partial: Vec::new() });
         if length <= tail.offset {
             return Ok(());
         }

@@ -50,7 +50,7 @@ impl Sites {
         let path = RunFiles::topology(run_dir);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) => return Self::failed(format!("cannot read {}: {error}", path.display())),
+            Err(error) => return Self::failed(&format!("cannot read {}: {error}", path.display())),
         };
         Self::parse(&path, text)
     }
@@ -59,11 +59,11 @@ impl Sites {
     pub fn parse(path: &Path, text: String) -> Self {
         let loaded = match topology::parse(path, text, &Overrides::default()) {
             Ok(loaded) => loaded,
-            Err(error) => return Self::failed(error.to_string()),
+            Err(error) => return Self::failed(&error.to_string()),
         };
         match Plan::new(&loaded.topology) {
             Ok(plan) => Self::of(&plan),
-            Err(error) => Self::failed(error.to_string()),
+            Err(error) => Self::failed(&error.to_string()),
         }
     }
 
@@ -82,8 +82,8 @@ impl Sites {
         Self { all: sites.collect(), error: None }
     }
 
-    fn failed(error: String) -> Self {
-        Self { all: Vec::new(), error: Some(super::data::clean(&error)) }
+    fn failed(error: &str) -> Self {
+        Self { all: Vec::new(), error: Some(super::data::clean(error)) }
     }
 
     /// A station's place.

@@ -2,7 +2,10 @@
 
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
-use super::{theme::Theme, view::{Hits, Zone}};
+use super::{
+    theme::Theme,
+    view::{Hits, Zone},
+};
 
 /// A column.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +67,10 @@ pub fn first_row(selected: Option<usize>, count: usize, height: usize) -> usize 
     selected.saturating_sub(height.saturating_sub(1) / 2).min(count.saturating_sub(height))
 }
 
+#[allow(
+    clippy::too_many_arguments,
+    reason = "where, how and what of a table; a struct would only name them again"
+)]
 /// Draws header and rows; `row` gives the cells of a row in the order of `columns`.
 pub fn draw(
     area: Rect,

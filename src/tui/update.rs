@@ -61,8 +61,8 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
     Vec::new()
 }
 
-fn say(model: &mut Model, level: Level, text: String) {
-    model.toast = Some((level, super::data::clean(&text)));
+fn say(model: &mut Model, level: Level, text: impl AsRef<str>) {
+    model.toast = Some((level, super::data::clean(text.as_ref())));
 }
 
 fn close(model: &mut Model, why: Option<String>) {
@@ -120,11 +120,11 @@ fn key(model: &mut Model, name: &str) -> Vec<Effect> {
 fn send(model: &mut Model, effect: Effect) -> Vec<Effect> {
     if let Effect::Order { requests, .. } = &effect {
         if model.read_only {
-            say(model, Level::Warning, "read-only: this viewer changes nothing".into());
+            say(model, Level::Warning, "read-only: this viewer changes nothing");
             return Vec::new();
         }
         if model.is_over() {
-            say(model, Level::Warning, "the run is over".into());
+            say(model, Level::Warning, "the run is over");
             return Vec::new();
         }
         model.pending += 1;
@@ -171,7 +171,9 @@ fn act(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::Command => model.dialog = Dialog::Command(LineInput::default(), 0),
         Action::Freeze => freeze(model),
         Action::Redraw => return vec![Effect::Redraw],
-        Action::Kill | Action::Pause | Action::Restart | Action::Partition => return act_on_node(model, action),
+        Action::Kill | Action::Pause | Action::Restart | Action::Partition => {
+            return act_on_node(model, action);
+        }
         Action::Heal => {
             let label = "partitions healed".into();
             return send(model, Effect::Order { label, requests: vec![Request::Heal] });
@@ -253,9 +255,7 @@ fn act_on_node(model: &mut Model, action: Action) -> Vec<Effect> {
                 Request::Partition { groups: vec![vec![node], others], one_way: false },
             )
         }
-        _ if paused => {
-            (None, format!("{node} goes on"), Request::Node { node, action: NodeAction::Resume })
-        }
+        _ if paused => (None, format!("{node} goes on"), Request::Node { node, action: NodeAction::Resume }),
         _ => (None, format!("{node} is paused"), Request::Node { node, action: NodeAction::Pause }),
     };
     ask(model, confirm, Effect::Order { label, requests: vec![request] })
@@ -269,7 +269,10 @@ fn toggle(model: &mut Model) -> Vec<Effect> {
     let request = Request::SetLink { from: link.from, to: link.to, change };
     let (confirm, label) = match up {
         true => (None, format!("{} is up", link.name)),
-        false => (Some(format!("Take {} down? It will carry nothing.", link.name)), format!("{} is down", link.name)),
+        false => (
+            Some(format!("Take {} down? It will carry nothing.", link.name)),
+            format!("{} is down", link.name),
+        ),
     };
     ask(model, confirm, Effect::Order { label, requests: vec![request] })
 }
@@ -278,7 +281,7 @@ fn edit(model: &mut Model) -> Vec<Effect> {
     let seen = model.seen();
     if let Some(link) = model.screen().link(&seen) {
         if model.read_only {
-            say(model, Level::Warning, "read-only: this viewer changes nothing".into());
+            say(model, Level::Warning, "read-only: this viewer changes nothing");
         } else {
             model.dialog = Dialog::Form(form(link));
         }
@@ -351,7 +354,9 @@ fn requests_of(form: &Form) -> Result<Vec<Request>, String> {
     if !flags.is_empty() {
         lines.push(format!("link set {ends} {}", flags.join(" ")));
     }
-    lines.extend(changed().filter(|field| field.flag.is_empty()).map(|f| format!("link {} {ends}", f.input.text())));
+    lines.extend(
+        changed().filter(|field| field.flag.is_empty()).map(|f| format!("link {} {ends}", f.input.text())),
+    );
     for line in lines {
         match command::parse(&line, &[])? {
             Parsed::Order(order) => requests.extend(order.into_iter().map(|request| request.0)),
@@ -429,7 +434,11 @@ fn text_key(model: &mut Model, mut line: LineInput, before: String, name: &str, 
         "enter" => return Vec::new(),
         "esc" | "ctrl-c" => {
             let (screen, _) = model.screen_mut();
-            if only { screen.set_only(&before) } else { screen.set_filter(&before) }
+            if only {
+                screen.set_only(&before);
+            } else {
+                screen.set_filter(&before);
+            }
             return Vec::new();
         }
         name => line.key(name),

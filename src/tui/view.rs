@@ -114,7 +114,8 @@ fn title(model: &Model, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
 fn state_of(model: &Model) -> Line<'static> {
     let theme = model.theme;
     let mut spans = Vec::new();
-    let mut add = |text: &str, style: Style| spans.extend([Span::raw(" "), Span::styled(text.to_owned(), style)]);
+    let mut add =
+        |text: &str, style: Style| spans.extend([Span::raw(" "), Span::styled(text.to_owned(), style)]);
     if model.read_only {
         add("read-only", theme.dim());
     }
@@ -148,7 +149,7 @@ fn footer(model: &Model, area: Rect, buf: &mut Buffer) {
     }
     let mut x = area.x;
     // Help and quit are always there: whoever knows these two finds the rest.
-    let (last, rest): (Vec<_>, Vec<_>) =
+    let (last, rest): (Vec<&Binding>, Vec<&Binding>) =
         GLOBAL.iter().filter(|b| !b.hint.is_empty()).partition(|b| matches!(b.hint, "help" | "quit"));
     let wide = |binding: &Binding| (binding.keys[0].len() + binding.hint.chars().count() + 3) as u16;
     let reserved: u16 = last.iter().map(|binding| wide(binding)).sum();
@@ -198,7 +199,11 @@ fn over(model: &Model) -> Vec<Line<'static>> {
         (None, _) => "without a word".into(),
     };
     vec![
-        Line::raw(format!("{} {how} after {} (emulated).", model.name, format::span(run.now_ns as f64 / 1e9))),
+        Line::raw(format!(
+            "{} {how} after {} (emulated).",
+            model.name,
+            format::span(run.now_ns as f64 / 1e9)
+        )),
         Line::raw(format!("Recorded in {}", model.run_dir.display())),
         Line::raw("q or Enter leaves, any other key looks around."),
     ]
@@ -207,12 +212,8 @@ fn over(model: &Model) -> Vec<Line<'static>> {
 /// A box in the middle; what is inside.
 fn frame(model: &Model, title: &str, width: u16, height: u16, area: Rect, buf: &mut Buffer) -> Rect {
     let (width, height) = ((width + 4).min(area.width), (height + 2).min(area.height));
-    let place = Rect::new(
-        area.x + (area.width - width) / 2,
-        area.y + (area.height - height) / 2,
-        width,
-        height,
-    );
+    let place =
+        Rect::new(area.x + (area.width - width) / 2, area.y + (area.height - height) / 2, width, height);
     Clear.render(place, buf);
     let block = Block::bordered()
         .border_type(BorderType::Rounded)
@@ -240,7 +241,10 @@ fn help(model: &Model, top: usize, area: Rect, buf: &mut Buffer) {
         shown
             .map(|binding| {
                 let keys = binding.keys.join(" ");
-                Line::from(vec![Span::styled(format!("{keys:>18}  "), theme.title()), Span::raw(binding.help)])
+                Line::from(vec![
+                    Span::styled(format!("{keys:>18}  "), theme.title()),
+                    Span::raw(binding.help),
+                ])
             })
             .collect()
     };

@@ -30,7 +30,12 @@ const KEYS: &[Binding] = &[
     NODE[3],
     bind(&["u", "enter"], Action::Undo, "undo", "put the selected fault right"),
     bind(&["H"], Action::Heal, "heal", "lift all partitions"),
-    bind(&["i"], Action::Disturb, "link fault", "begin a command that disturbs the links of the selected node"),
+    bind(
+        &["i"],
+        Action::Disturb,
+        "link fault",
+        "begin a command that disturbs the links of the selected node",
+    ),
     bind(&["left", "h"], Action::Left, "", "the list before"),
     bind(&["right", "l"], Action::Right, "", "the next list"),
     bind(&["/"], Action::Filter, "filter", "show only events that contain a text"),
@@ -73,7 +78,8 @@ impl Screen for Faults {
         };
         if top > 0 {
             let left = Rect { width: (area.width / 3).clamp(16, 40), height: top, ..area };
-            let right = Rect { x: left.right() + 1, width: area.right().saturating_sub(left.right() + 1), ..left };
+            let right =
+                Rect { x: left.right() + 1, width: area.right().saturating_sub(left.right() + 1), ..left };
             self.nodes(seen, left.intersection(area), buf, hits);
             self.in_force(seen, right.intersection(area), buf, hits);
         }
@@ -99,7 +105,8 @@ impl Screen for Faults {
                 let node = self.node(seen)?;
                 // The first link that leaves the node; what follows is for the person to say.
                 let link = seen.data.run.links.values().find(|link| {
-                    link.info.from == node || link.info.from.strip_prefix(&node).is_some_and(|rest| rest.starts_with('.'))
+                    link.info.from == node
+                        || link.info.from.strip_prefix(&node).is_some_and(|rest| rest.starts_with('.'))
                 })?;
                 return Some(Reply::Command(format!("link set {} {} --loss ", link.info.from, link.info.to)));
             }
@@ -207,7 +214,10 @@ impl Faults {
             buf.set_style(place, seen.theme.selected());
         } else if selected && pane == Pane::Nodes {
             // The node stays the one that K, p, R and P are about.
-            buf.set_style(place, ratatui::style::Style::new().add_modifier(ratatui::style::Modifier::UNDERLINED));
+            buf.set_style(
+                place,
+                ratatui::style::Style::new().add_modifier(ratatui::style::Modifier::UNDERLINED),
+            );
         }
     }
 
@@ -241,7 +251,10 @@ impl Faults {
             // The session lifts partitions all together.
             Fault::Partition(_) => {
                 let several = seen.data.partitions.len() > 1;
-                (several.then(|| "Lift all partitions? They cannot be lifted one by one.".to_owned()), Request::Heal)
+                (
+                    several.then(|| "Lift all partitions? They cannot be lifted one by one.".to_owned()),
+                    Request::Heal,
+                )
             }
             Fault::Paused(name) => (None, node(name, NodeAction::Resume)),
             Fault::Exited(name) => (None, node(name, NodeAction::Restart)),

@@ -88,7 +88,9 @@ impl Screen for Links {
         }
         let selected = self.selected.min(links.len().saturating_sub(1));
         let marks = Marks { selected: Some(selected), sorted: Some((self.sort, self.down)), list: 0 };
-        table::draw(list, buf, seen.theme, hits, &COLUMNS, &marks, links.len(), |index| cells(seen, links[index]));
+        table::draw(list, buf, seen.theme, hits, &COLUMNS, &marks, links.len(), |index| {
+            cells(seen, links[index])
+        });
         if links.is_empty() && list.height > 1 {
             let text = if self.filter.is_empty() { "no links yet" } else { "no link matches; esc shows all" };
             buf.set_stringn(list.x, list.y + 1, text, list.width as usize, seen.theme.dim());
@@ -138,8 +140,20 @@ impl Screen for Links {
     }
 
     fn sheet(&self, seen: &Seen<'_>) -> Option<Sheet> {
-        let header =
-            ["link", "kind", "rate_bps", "carried_bps", "utilisation", "delay_ms", "loss", "loss_seen", "up", "sent", "delivered", "dropped"];
+        let header = [
+            "link",
+            "kind",
+            "rate_bps",
+            "carried_bps",
+            "utilisation",
+            "delay_ms",
+            "loss",
+            "loss_seen",
+            "up",
+            "sent",
+            "delivered",
+            "dropped",
+        ];
         let rows = self.shown(seen).into_iter().map(|link| {
             let (info, counters) = (&link.info, &link.counters);
             let history = seen.data.links.get(&info.name);
@@ -204,7 +218,13 @@ fn figure(seen: &Seen<'_>, link: &LinkState, column: usize) -> f64 {
         2 => info.rate_bps.unwrap_or(0.0),
         4 => history.map_or(0.0, |history| history.busy.last()),
         5 => info.delay_ms,
-        6 => if info.up { info.loss } else { 2.0 },
+        6 => {
+            if info.up {
+                info.loss
+            } else {
+                2.0
+            }
+        }
         7 => history.and_then(|history| history.loss_seen()).unwrap_or(0.0),
         8 => counters.queue_bytes as f64,
         9 => drops.total() as f64,
@@ -228,7 +248,10 @@ fn cells(seen: &Seen<'_>, link: &LinkState) -> Vec<Cell> {
     let lost = history.and_then(|history| history.loss_seen());
     let count = |value: u64| (if value == 0 { "-".into() } else { format::si(value as f64) }, theme.text());
     let alarm = |value: u64| {
-        (if value == 0 { "-".into() } else { format::si(value as f64) }, if value == 0 { theme.dim() } else { theme.bad() })
+        (
+            if value == 0 { "-".into() } else { format::si(value as f64) },
+            if value == 0 { theme.dim() } else { theme.bad() },
+        )
     };
     let set = match info.up {
         true => (format::percent(info.loss), theme.heat(info.loss, 0.2)),
@@ -252,14 +275,18 @@ fn cells(seen: &Seen<'_>, link: &LinkState) -> Vec<Cell> {
         count(drops.down),
         count(drops.partition),
         alarm(drops.host),
-        (history.map_or(String::new(), |h| format::spark(h.carried_bps.tail(30), None, false)), theme.curve()),
+        (
+            history.map_or(String::new(), |h| format::spark(h.carried_bps.tail(30), None, false)),
+            theme.curve(),
+        ),
     ]
 }
 
 fn draw_detail(seen: &Seen<'_>, link: &LinkState, area: Rect, buf: &mut Buffer) {
     let theme = seen.theme;
     let (info, counters) = (&link.info, &link.counters);
-    let inner = section(&format!("{} ({}), {} to {}", info.name, info.kind, info.from, info.to), area, buf, theme);
+    let inner =
+        section(&format!("{} ({}), {} to {}", info.name, info.kind, info.from, info.to), area, buf, theme);
     let history = seen.data.links.get(&info.name).cloned().unwrap_or_default();
     let room = usize::from(inner.width).saturating_sub(22).min(300);
     let curve = |label: &str, value: String, bars: String| {
@@ -281,10 +308,18 @@ fn draw_detail(seen: &Seen<'_>, link: &LinkState, area: Rect, buf: &mut Buffer) 
             format::percent(history.busy.last()),
             format::spark(history.busy.tail(room), Some(1.0), false),
         ),
-        curve("lost", format!("{} pkt", history.lost().last()), format::spark(history.lost().tail(room), None, false)),
+        curve(
+            "lost",
+            format!("{} pkt", history.lost().last()),
+            format::spark(history.lost().tail(room), None, false),
+        ),
         Line::raw(format!(
             "sent {}  delivered {}  corrupted {}  late {}  jitter {}",
-            counters.sent, counters.delivered, counters.corrupted, counters.late, format::ms(info.jitter_ms)
+            counters.sent,
+            counters.delivered,
+            counters.corrupted,
+            counters.late,
+            format::ms(info.jitter_ms)
         )),
         Line::raw(format!(
             "drops: loss {}  queue {}  down {}  partition {}  unroutable {}  host {}",

@@ -101,7 +101,7 @@ impl Screen for LogView {
             None => end,
             Some(top) => lines.partition_point(|(number, _)| *number < top).min(end),
         };
-        let mut go = |to: usize| lines.get(to).map(|(number, _)| *number);
+        let go = |to: usize| lines.get(to).map(|(number, _)| *number);
         match action {
             Action::Up => self.top = go(here.saturating_sub(1)),
             Action::PageUp => self.top = go(here.saturating_sub(page)),
@@ -112,7 +112,8 @@ impl Screen for LogView {
             Action::Bottom => self.top = None,
             Action::Follow => self.top = if self.top.is_none() { go(here) } else { None },
             Action::NextMatch | Action::PreviousMatch => {
-                let matches = |line: &LogLine| !self.search.is_empty() && contains(&line.text, &self.search);
+                let search = self.search.clone();
+                let matches = |line: &LogLine| !search.is_empty() && contains(&line.text, &search);
                 return self.jump(&lines, here, page, action == Action::NextMatch, matches, "no match");
             }
             Action::NextError => {
@@ -161,7 +162,8 @@ impl Screen for LogView {
 
     fn sheet(&self, seen: &Seen<'_>) -> Option<Sheet> {
         let rows = self.shown(seen).into_iter();
-        let rows = rows.map(|(_, line)| vec![line.node.clone(), line.gravity.as_str().into(), line.text.clone()]);
+        let rows =
+            rows.map(|(_, line)| vec![line.node.clone(), line.gravity.as_str().into(), line.text.clone()]);
         Some((vec!["node", "level", "text"], rows.collect()))
     }
 }
@@ -190,10 +192,14 @@ impl LogView {
             spans.push(Span::styled(format!("  only \"{}\"", self.only), theme.warning()));
         }
         if !self.search.is_empty() {
-            let matches: Vec<_> = lines.iter().filter(|(_, line)| contains(&line.text, &self.search)).collect();
+            let matches: Vec<_> =
+                lines.iter().filter(|(_, line)| contains(&line.text, &self.search)).collect();
             let at = matches.iter().position(|(number, _)| Some(*number) == self.mark);
             let at = at.map_or(String::new(), |at| format!("{} of ", at + 1));
-            spans.push(Span::styled(format!("  \"{}\" {at}{} matches", self.search, matches.len()), theme.found()));
+            spans.push(Span::styled(
+                format!("  \"{}\" {at}{} matches", self.search, matches.len()),
+                theme.found(),
+            ));
         }
         let end = if self.top.is_none() { "  following" } else { "  f follows" };
         spans.push(Span::styled(end, theme.dim()));
@@ -245,11 +251,18 @@ impl LogView {
             false => vec![text.iter().skip(self.shift).take(room).collect()],
         };
         for (row, text) in rows.iter().enumerate().take(usize::from(area.height)) {
-            let spans = if found { highlight(text, &self.search, style, theme.found()) } else { vec![Span::styled(text.clone(), style)] };
+            let spans = if found {
+                highlight(text, &self.search, style, theme.found())
+            } else {
+                vec![Span::styled(text.clone(), style)]
+            };
             buf.set_line(area.x + margin, area.y + row as u16, &Line::from(spans), area.width - margin);
         }
         if self.mark == Some(number) {
-            buf.set_style(Rect { height: (rows.len().max(1) as u16).min(area.height), ..area }, theme.selected());
+            buf.set_style(
+                Rect { height: (rows.len().max(1) as u16).min(area.height), ..area },
+                theme.selected(),
+            );
         }
         (rows.len().max(1) as u16).min(area.height)
     }
@@ -275,7 +288,9 @@ impl LogView {
             false => (from + count * 2 - step) % count,
         });
         let mut order = order;
-        let Some(found) = order.find(|index| wanted(lines[*index].1)) else { return Some(Reply::Say(none.into())) };
+        let Some(found) = order.find(|index| wanted(lines[*index].1)) else {
+            return Some(Reply::Say(none.into()));
+        };
         let (mark, top) = (lines[found].0, lines[found.saturating_sub(page / 2)].0);
         self.mark = Some(mark);
         self.top = Some(top);
@@ -307,7 +322,9 @@ fn highlight(text: &str, lower: &str, plain: Style, found: Style) -> Vec<Span<'s
     let mut spans = Vec::new();
     let mut at = 0;
     for (start, matched) in folded.match_indices(lower) {
-        let (Some(before), Some(hit)) = (text.get(at..start), text.get(start..start + matched.len())) else { break };
+        let (Some(before), Some(hit)) = (text.get(at..start), text.get(start..start + matched.len())) else {
+            break;
+        };
         spans.extend([Span::styled(before.to_owned(), plain), Span::styled(hit.to_owned(), found)]);
         at = start + matched.len();
     }
@@ -323,7 +340,10 @@ mod tests {
     fn matches_are_set_off_whatever_their_case() {
         let (plain, found) = (Style::new(), Style::new().bold());
         let texts = |text| -> Vec<(String, bool)> {
-            highlight(text, "er", plain, found).into_iter().map(|s| (s.content.into_owned(), s.style == found)).collect()
+            highlight(text, "er", plain, found)
+                .into_iter()
+                .map(|s| (s.content.into_owned(), s.style == found))
+                .collect()
         };
         assert_eq!(texts("an ERror"), [("an ".into(), false), ("ER".into(), true), ("ror".into(), false)]);
         assert_eq!(texts("İer").len(), 1);

@@ -141,7 +141,9 @@ impl Map {
         let paint = |context: &mut Context<'_>| self.paint(seen, selected, context);
         Canvas::default().x_bounds(x_bounds).y_bounds(y_bounds).marker(marker).paint(paint).render(area, buf);
         if self.ink == Ink::Ascii {
-            for cell in (area.top()..area.bottom()).flat_map(|y| (area.left()..area.right()).map(move |x| (x, y))) {
+            for cell in
+                (area.top()..area.bottom()).flat_map(|y| (area.left()..area.right()).map(move |x| (x, y)))
+            {
                 if let Some(cell) = buf.cell_mut(cell)
                     && !cell.symbol().is_ascii()
                 {
@@ -166,7 +168,8 @@ impl Map {
             _ => (selected.at.x, selected.at.y),
         };
         let (width, height) = (f64::from(area.width), f64::from(area.height) * 2.0);
-        let metres_per_cell = ((high.0 - low.0) / width).max((high.1 - low.1) / height).max(0.01) * 1.05 / zoom;
+        let metres_per_cell =
+            ((high.0 - low.0) / width).max((high.1 - low.1) / height).max(0.01) * 1.05 / zoom;
         let half = (width * metres_per_cell / 2.0, height * metres_per_cell / 2.0);
         ([centre.0 - half.0, centre.0 + half.0], [centre.1 - half.1, centre.1 + half.1])
     }
@@ -272,7 +275,8 @@ impl Map {
         }
         if let Kind::Bs(coverage) = site.kind {
             let serving = serving(seen);
-            let mut users: Vec<_> = serving.iter().filter(|(_, bs)| **bs == site.name).map(|(user, _)| *user).collect();
+            let mut users: Vec<_> =
+                serving.iter().filter(|(_, bs)| **bs == site.name).map(|(user, _)| *user).collect();
             users.sort_unstable();
             lines.push(pair("covers", format!("{coverage:.0} m"), theme.text()));
             lines.push(pair("serves", format!("{} users", users.len()), theme.text()));

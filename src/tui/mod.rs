@@ -1,0 +1,333 @@
+//! The terminal view: a client of a session like any other, which may come and go.
+//!
+//! [`model`] holds all that shows, [`update`] is the only thing that changes it, [`view`] draws it; none of them waits for
+//! anything. Around them, here, threads turn the outside into messages: events of the session, keys, signals, log files, orders.
+//! A frame is drawn when something changed, and at most so many times a second.
+
+mod command;
+mod data;
+#[cfg(test)]
+mod fixture;
+mod format;
+mod keys;
+mod line_input;
+mod logs;
+mod model;
+mod screens;
+mod sites;
+mod table;
+mod terminal;
+#[cfg(test)]
+mod tests;
+mod theme;
+mod update;
+mod view;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use dtwn_proto::{
+    control::{Request, Response},
+    event::Level,
+};
+use nix::sys::signal::{SigSet, Signal};
+
+use self::{
+    logs::LogFiles,
+    model::{Effect, Feed, Leave, Model, Msg},
+    sites::Sites,
+    terminal::Screen,
+    theme::Theme,
+};
+use crate::{
+    client::Client,
+    error::{Error, Result},
+    exit,
+};
+
+/// Messages waiting for the model at most; whoever sends more waits.
+const MESSAGES_MAX: usize = 4096;
+/// Orders waiting for the session at most.
+const ORDERS_MAX: usize = 64;
+/// How often log files are looked at while they show.
+const LOG_PERIOD: Duration = Duration::from_millis(300);
+
+/// How the view behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Refuse everything that would change the run.
+    pub read_only: bool,
+    /// Frames a second, at most.
+    pub fps: u32,
+}
+
+/// Shows a session until the person leaves or the terminal goes; the exit code.
+///
+/// # Errors
+/// When there is no such session, or the terminal cannot be used.
+pub fn run(name: &str, options: Options) -> Result<u8> {
+    let client = Client::connect(Some(name), true)?;
+    let run_dir = client.run_dir.clone();
+    block_signals()?;
+    let (messages, inbox) = sync_channel(MESSAGES_MAX);
+    let wants_logs = Arc::new(AtomicBool::new(false));
+    let screen = Screen::open()?;
+    let size = screen.size();
+    let mut model =
+        Model::new(name.to_owned(), run_dir.clone(), options.read_only, size, Theme::from_environment());
+    model.sites = Sites::read(&run_dir);
+
+    let orders = start_orders(name.to_owned(), options.read_only, &messages);
+    start(&messages, "events", move |messages| follow(client, messages));
+    start(&messages, "keys", terminal::read_keys);
+    start(&messages, "hangup", terminal::wait_for_hangup);
+    start(&messages, "signals", wait_for_signals);
+    let (flag, dir) = (Arc::clone(&wants_logs), run_dir);
+    start(&messages, "logs", move |messages| read_logs(&dir, &flag, messages));
+
+    let leave =
+        Loop { model, screen, orders, messages, wants_logs, frame: frame_time(options.fps) }.run(&inbox)?;
+    conclude(name, leave)
+}
+
+fn conclude(name: &str, leave: Leave) -> Result<u8> {
+    match leave {
+        Leave::Detach => {
+            eprintln!("{name} goes on; `dtwn attach {name}` shows it again, `dtwn down {name}` ends it");
+            Ok(exit::OK)
+        }
+        Leave::Over => Ok(exit::OK),
+        Leave::Signal(number) => Ok(exit::SIGNAL_BASE.wrapping_add(number as u8)),
+        Leave::TerminalGone => Ok(exit::SIGNAL_BASE.wrapping_add(Signal::SIGHUP as u8)),
+        Leave::Broken(what) => {
+            Err(Error::Check { what: format!("the terminal view failed: {what}"), code: exit::FAILURE })
+        }
+    }
+}
+
+/// The loop that owns model and screen.
+struct Loop {
+    model: Model,
+    screen: Screen,
+    orders: SyncSender<(String, Vec<Request>)>,
+    messages: SyncSender<Msg>,
+    wants_logs: Arc<AtomicBool>,
+    frame: Duration,
+}
+
+impl Loop {
+    fn run(mut self, inbox: &Receiver<Msg>) -> Result<Leave> {
+        let mut next_frame = Instant::now();
+        let mut dirty = true;
+        loop {
+            let message = if dirty {
+                match inbox.recv_timeout(next_frame.saturating_duration_since(Instant::now())) {
+                    Ok(message) => Some(message),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => return Ok(Leave::TerminalGone),
+                }
+            } else {
+                // Nothing changed, so nothing is drawn and nothing is woken for.
+                inbox.recv().ok()
+            };
+            let Some(message) = message else {
+                if self.draw().is_err() {
+                    return Ok(Leave::TerminalGone);
+                }
+                next_frame = Instant::now() + self.frame;
+                dirty = false;
+                continue;
+            };
+            // A key is answered at once: only what happens by itself has to wait for its frame.
+            if matches!(message, Msg::Key(_) | Msg::Mouse(_) | Msg::Paste(_) | Msg::Resize(..)) {
+                next_frame = Instant::now();
+            }
+            // Events of the past come by the thousand; drawing each would only flicker.
+            dirty |= !matches!(message, Msg::Event(_)) || self.model.feed != Feed::History;
+            for effect in update::update(&mut self.model, message) {
+                self.carry_out(effect)?;
+            }
+            self.wants_logs.store(self.model.wants_logs(), Ordering::Relaxed);
+            if let Some(leave) = self.model.leave.take() {
+                return Ok(leave);
+            }
+        }
+    }
+
+    fn draw(&mut self) -> std::io::Result<()> {
+        let model = &mut self.model;
+        let hits = self.screen.draw(|area, buffer| view::view(model, area, buffer))?;
+        self.model.hits = hits;
+        Ok(())
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> Result<()> {
+        match effect {
+            Effect::Order { label, requests } => {
+                if self.orders.try_send((label, requests)).is_err() {
+                    self.model.pending = self.model.pending.saturating_sub(1);
+                    self.model.toast = Some((Level::Error, "the session does not answer".into()));
+                }
+            }
+            Effect::Export(path) => {
+                let written = self.export(path);
+                update::update(&mut self.model, Msg::Exported(written));
+            }
+            Effect::Redraw => self.screen.forget(),
+            Effect::Reopen => self.screen.reopen()?,
+        }
+        Ok(())
+    }
+
+    /// Writes what the screen shows; the file's ending says how.
+    fn export(&self, path: PathBuf) -> std::result::Result<PathBuf, String> {
+        let seen = self.model.seen();
+        let (header, rows) = self.model.screen().sheet(&seen).ok_or("this screen holds no table")?;
+        let text = match path.extension().and_then(|ending| ending.to_str()) {
+            Some("csv") => {
+                let line = |cells: Vec<String>| cells.join(",") + "\n";
+                let quoted = |cell: &str| format!("\"{}\"", cell.replace('"', "\"\""));
+                let head = line(header.iter().map(|cell| quoted(cell)).collect());
+                head + &rows
+                    .iter()
+                    .map(|row| line(row.iter().map(|cell| quoted(cell)).collect()))
+                    .collect::<String>()
+            }
+            Some("json") => {
+                let object = |row: &Vec<String>| -> serde_json::Map<String, serde_json::Value> {
+                    header
+                        .iter()
+                        .zip(row)
+                        .map(|(key, cell)| ((*key).to_owned(), cell.clone().into()))
+                        .collect()
+                };
+                format!("{:#}\n", serde_json::Value::from_iter(rows.iter().map(object)))
+            }
+            _ => return Err("name a file that ends in .csv or .json".into()),
+        };
+        std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(path)
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        // Threads that wait for the outside end with the process; this one must not outlive the screen's modes.
+        self.wants_logs.store(false, Ordering::Relaxed);
+        let _ = self.messages.try_send(Msg::TerminalGone);
+    }
+}
+
+fn frame_time(fps: u32) -> Duration {
+    Duration::from_secs(1) / fps.clamp(1, 60)
+}
+
+/// Starts a thread that sends messages; its panic becomes one too.
+fn start(
+    messages: &SyncSender<Msg>,
+    name: &'static str,
+    work: impl FnOnce(&SyncSender<Msg>) + Send + 'static,
+) {
+    let messages = messages.clone();
+    let guarded = move || {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&messages)));
+        if result.is_err() {
+            let _ = messages.send(Msg::Panicked(format!("the thread for {name} ended")));
+        }
+    };
+    // Without threads there is no interface; the loop then ends by itself as its inbox closes.
+    let _ = thread::Builder::new().name(name.into()).spawn(guarded);
+}
+
+fn follow(mut client: Client, messages: &SyncSender<Msg>) {
+    let why = match client.send(&Request::Subscribe { history: true }) {
+        Err(error) => Some(error.to_string()),
+        Ok(()) => loop {
+            let message = match client.receive() {
+                Ok(Response::Event(event)) => Msg::Event(event),
+                Ok(Response::Skipped(count)) => Msg::Skipped(count),
+                Ok(Response::Live) => Msg::Live,
+                Ok(_) => continue,
+                Err(error) => break Some(error.to_string()),
+            };
+            if messages.send(message).is_err() {
+                return;
+            }
+        },
+    };
+    let _ = messages.send(Msg::Closed(why));
+}
+
+/// Orders go over a connection of their own, so that neither they nor the events wait for each other.
+fn start_orders(
+    name: String,
+    read_only: bool,
+    messages: &SyncSender<Msg>,
+) -> SyncSender<(String, Vec<Request>)> {
+    let (orders, queue) = sync_channel::<(String, Vec<Request>)>(ORDERS_MAX);
+    start(messages, "orders", move |messages| {
+        let mut client = None;
+        while let Ok((label, requests)) = queue.recv() {
+            let result = order(&mut client, &name, read_only, &requests);
+            if result.is_err() {
+                client = None;
+            }
+            let result = result.map_err(|error| error.to_string());
+            if messages.send(Msg::Ordered { label, result }).is_err() {
+                return;
+            }
+        }
+    });
+    orders
+}
+
+fn order(client: &mut Option<Client>, name: &str, read_only: bool, requests: &[Request]) -> Result<()> {
+    let client = match client {
+        Some(client) => client,
+        None => client.insert(Client::connect(Some(name), read_only)?),
+    };
+    requests.iter().try_for_each(|request| client.order(request))
+}
+
+fn read_logs(run_dir: &Path, wanted: &AtomicBool, messages: &SyncSender<Msg>) {
+    let mut files = LogFiles::new(run_dir);
+    loop {
+        thread::sleep(LOG_PERIOD);
+        if !wanted.load(Ordering::Relaxed) {
+            continue;
+        }
+        let lines = files.read();
+        if !lines.is_empty() && messages.send(Msg::Logs(lines)).is_err() {
+            return;
+        }
+    }
+}
+
+fn ending_signals() -> SigSet {
+    [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGCONT].into_iter().collect()
+}
+
+/// Blocked before any thread starts, so that all inherit it and only [`wait_for_signals`] takes them.
+fn block_signals() -> Result<()> {
+    ending_signals().thread_block().map_err(|errno| Error::file("block", "signals")(errno.into()))
+}
+
+fn wait_for_signals(messages: &SyncSender<Msg>) {
+    while let Ok(signal) = ending_signals().wait() {
+        let message = match signal {
+            Signal::SIGCONT => Msg::Continued,
+            other => Msg::Signal(other as i32),
+        };
+        if messages.send(message).is_err() {
+            return;
+        }
+    }
+}
