@@ -35,23 +35,15 @@ fn draw(model: &mut Model) -> String {
 
 #[test]
 fn every_screen_shows_what_it_is_for() {
-    let parts = [
-        "bs1".to_owned(),
-        "no positions".into(),
-        "bs1>mbs".into(),
-        "following".into(),
-        "Timeline".into(),
-    ];
+    let parts =
+        ["bs1".to_owned(), "no positions".into(), "bs1>mbs".into(), "following".into(), "Timeline".into()];
     for (size, colour) in [((80, 24), true), ((120, 40), true), ((80, 24), false), ((200, 50), false)] {
         let mut model = model(size, colour);
         for (index, part) in parts.iter().enumerate() {
             press(&mut model, KeyCode::Char(char::from(b'1' + index as u8)));
             let text = draw(&mut model);
             assert!(text.contains("degraded"), "no verdict on screen {index} at {size:?}:\n{text}");
-            assert!(
-                text.contains(part.as_str()),
-                "no {part} on screen {index} at {size:?}:\n{text}"
-            );
+            assert!(text.contains(part.as_str()), "no {part} on screen {index} at {size:?}:\n{text}");
         }
     }
 }
