@@ -23,7 +23,7 @@ use serde_json::json;
 #[derive(Debug, Parser)]
 #[command(name = "bringup")]
 struct Arguments {
-    /// How many times; Mininet takes every fifth turn.
+    /// How many times; Mininet takes every fourth turn.
     #[arg(long)]
     runs: Option<usize>,
     /// Only beside these loads.
@@ -76,7 +76,7 @@ fn main() -> Result<()> {
         for run in 0..runs {
             ours.push(turn_of_dtwn(&dtwn)?);
             // Few turns of Mininet, as each takes seconds; among ours, so that both see the same machine.
-            if run % 5 == 0 && mininet_is_there() {
+            if run % 4 == 0 && mininet_is_there() {
                 theirs.push(turn_of_mininet()?);
             }
         }
@@ -164,7 +164,7 @@ fn row_of(
     cpu: fn(&Turn) -> f64,
 ) -> Row {
     let times = sorted(turns.iter().map(time));
-    let (least, middle, most) = (quantile(&times, 0.0), quantile(&times, 0.5), quantile(&times, 1.0));
+    let (least, middle, most) = (quantile(&times, 0.0), median(times.iter().copied()), quantile(&times, 1.0));
     let cpu_s = median(turns.iter().map(cpu));
     // Beside a load the machine's CPU time is mostly the load's.
     let cpu_text = if load == Load::Idle { format!(", {cpu_s:.2} CPU s") } else { String::new() };

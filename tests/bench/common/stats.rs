@@ -16,9 +16,15 @@ pub fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
     values
 }
 
-/// The median.
+/// The median: of an even number of values the mean of the two in the middle; NaN for none.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
-    quantile(&sorted(values), 0.5)
+    let values = sorted(values);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        len if len % 2 == 1 => values[middle],
+        _ => values[middle - 1].midpoint(values[middle]),
+    }
 }
 
 /// The counts between which a binomial variable of `n` trials with probability `p` lies with probability of at least
