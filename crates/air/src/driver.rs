@@ -101,6 +101,7 @@ impl Driver {
         self.core.advance(now());
         self.write_due();
         self.wait(ready)?;
+        self.core.found_ready(now());
         let mut flow = Flow::Go;
         for event in ready.drain(..) {
             match event.data.u64() {

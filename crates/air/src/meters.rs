@@ -241,7 +241,8 @@ pub struct AirSnapshot {
     pub endpoints: Vec<EndpointMeters>,
     /// All together.
     pub totals: Totals,
-    /// Actual time of the write into the TUN minus the scheduled time of delivery.
+    /// Actual time of the write into the TUN minus the scheduled time of delivery, and the time for which the packet is
+    /// known to have waited in its sender's TUN before it was read.
     pub lateness: Distribution,
     /// Scheduled time of delivery minus the time of reading: the delay that packets were given.
     pub delay: Distribution,

@@ -65,6 +65,7 @@ pub struct Delivery {
     /// When it was due.
     pub due_ns: u64,
     read_ns: u64,
+    waited_ns: u64,
     link: u32,
     len: u32,
     buffer: Buffer,
@@ -120,6 +121,8 @@ pub struct Core {
     delay: Times,
     observer: Option<Box<dyn Observer>>,
     now: u64,
+    /// Since when the packets that are being read are known to have been waiting.
+    ready_ns: Option<u64>,
     started_ns: Option<u64>,
 }
 
@@ -178,6 +181,7 @@ impl Core {
             delay: Times::new()?,
             observer: None,
             now: 0,
+            ready_ns: None,
             started_ns: None,
         };
         for LinkSpec { name, properties } in spec.links {
@@ -192,6 +196,12 @@ impl Core {
     /// A buffer to read a packet into, or `None` when packet memory is used up. It goes to [`Core::ingress`].
     pub fn read_buffer(&mut self) -> Option<Buffer> {
         self.pool.take_large()
+    }
+
+    /// Says that the TUNs that are read from now on were found ready at `now`: what waits in them until it is read is
+    /// late by that time, which the packets' delay does not show.
+    pub fn found_ready(&mut self, now: u64) {
+        self.ready_ns = Some(now);
     }
 
     /// Takes in the packet that was read at `now` from an endpoint: the first `len` bytes of `buffer`, which came from
@@ -233,6 +243,7 @@ impl Core {
             link: NONE,
             attempts: 0,
             read_ns: now,
+            waited_ns: self.ready_ns.map_or(0, |ready_ns| now.saturating_sub(ready_ns)),
             entered_ns: now,
             next: NONE,
         });
@@ -265,7 +276,7 @@ impl Core {
         let endpoint = delivery.endpoint;
         if taken {
             self.endpoints[endpoint.index()].meters.written.add(delivery.len);
-            let late_ns = now.saturating_sub(delivery.due_ns);
+            let late_ns = delivery.waited_ns + now.saturating_sub(delivery.due_ns);
             self.lateness.interval.saturating_record(late_ns);
             self.delay.interval.saturating_record(delivery.due_ns - delivery.read_ns);
             let link = &mut self.links[delivery.link as usize];
@@ -396,6 +407,8 @@ impl Core {
 
     fn enqueue(&mut self, index: usize, at: u32, now: u64) {
         let mut victims = std::mem::take(&mut self.victims);
+        // Behind others its departure does not depend on when exactly it came.
+        self.packets[at].waited_ns = 0;
         let link = &mut self.links[index];
         link.begin_stretch(self.now);
         link.queue.push(at, link.queue_limit, &mut self.packets, |victim, _| victims.push(victim));
@@ -518,10 +531,10 @@ impl Core {
     }
 
     fn deliver(&mut self, at: u32, now: u64) {
-        let Packet { len, read_ns, link, destination, .. } = self.packets[at];
+        let Packet { len, read_ns, waited_ns, link, destination, .. } = self.packets[at];
         let buffer = self.packets.remove(at);
         let endpoint = self.stations.endpoint(destination);
-        self.outbox.push_back(Delivery { endpoint, due_ns: now, read_ns, link, len, buffer });
+        self.outbox.push_back(Delivery { endpoint, due_ns: now, read_ns, waited_ns, link, len, buffer });
     }
 
     fn drop_packet(&mut self, index: usize, at: u32, cause: DropCause, now: u64) {

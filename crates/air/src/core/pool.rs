@@ -94,6 +94,8 @@ pub(super) struct Packet {
     pub(super) attempts: u8,
     /// When the medium read it.
     pub(super) read_ns: u64,
+    /// For how long before that it is known to have been waiting in its TUN.
+    pub(super) waited_ns: u64,
     /// When it came to the present link.
     pub(super) entered_ns: u64,
     /// The next packet of the queue it is in.

@@ -258,6 +258,7 @@ mod tests {
             link: NONE,
             attempts: 0,
             read_ns: 0,
+            waited_ns: 0,
             entered_ns: 0,
             next: NONE,
         })

@@ -66,6 +66,28 @@ fn a_refused_write_is_a_host_drop() {
 }
 
 #[test]
+fn time_spent_in_the_tun_is_late_unless_the_link_was_busy_anyway() {
+    let properties = LinkProperties { delay: Duration::from_millis(10), ..rate(8e6) };
+    let mut world = World::star(1, &properties);
+    let mut core = world.core;
+    core.found_ready(0);
+    let packet = udp(address(1), address(0), 1, 1000);
+    for read_at in [3 * MS, 3 * MS + 1] {
+        world.buffer[..packet.len()].copy_from_slice(&packet);
+        core.ingress(EndpointId(1), &mut world.buffer, packet.len(), read_at);
+    }
+    core.advance(100 * MS);
+    while let Some(delivery) = core.pop_delivery() {
+        let due_ns = delivery.due_ns;
+        core.written(delivery, due_ns, true);
+    }
+    let snapshot = core.snapshot(100 * MS);
+    assert_eq!((snapshot.links[0].written, snapshot.links[0].late), (2, 1));
+    assert!((3 * MS..4 * MS).contains(&snapshot.lateness.overall.max_ns));
+    assert_eq!(snapshot.lateness.overall.p50_ns, 0);
+}
+
+#[test]
 fn lateness_is_judged_against_the_links_delay() {
     let properties = LinkProperties { delay: Duration::from_millis(100), ..LinkProperties::default() };
     let mut world = World::star(1, &properties);
