@@ -87,7 +87,7 @@ impl Session {
                 self.blocked.push(pair);
             }
         }
-        self.emit(What::Partitioned { groups });
+        self.emit(What::Partitioned { groups, one_way });
         Ok(())
     }
 

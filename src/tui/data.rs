@@ -90,8 +90,8 @@ pub struct Entry {
 /// A disturbance in force that can be undone.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fault {
-    /// Groups of nodes cannot reach each other.
-    Partition(Vec<Vec<String>>),
+    /// Groups of nodes cannot reach each other; or only the first group cannot reach the others (one way).
+    Partition(Vec<Vec<String>>, bool),
     /// A link is not as the topology has it: as it is now, and as it was.
     Link(Box<LinkInfo>, Option<Box<LinkInfo>>),
     /// A node is stopped.
@@ -104,9 +104,9 @@ impl Fault {
     /// In words.
     pub fn describe(&self) -> String {
         match self {
-            Self::Partition(groups) => {
+            Self::Partition(groups, one_way) => {
                 let groups: Vec<_> = groups.iter().map(|group| group.join(",")).collect();
-                format!("partition {}", groups.join(" : "))
+                format!("partition {}{}", groups.join(" : "), if *one_way { ", one way" } else { "" })
             }
             Self::Link(now, was) => {
                 let mut words = Vec::new();
@@ -150,7 +150,7 @@ pub struct Data {
     /// What happened, the newest last.
     pub timeline: VecDeque<Entry>,
     /// Partitions in force.
-    pub partitions: Vec<Vec<Vec<String>>>,
+    pub partitions: Vec<(Vec<Vec<String>>, bool)>,
     /// Events that this viewer was too slow for.
     pub skipped: u64,
     baseline: IndexMap<String, LinkInfo>,
@@ -170,7 +170,7 @@ impl Data {
                 self.baseline = started.links.iter().map(|link| (link.name.clone(), link.clone())).collect();
             }
             What::Sample(sample) => wall_s = self.sample(event, sample),
-            What::Partitioned { groups } => self.partitions.push(groups.clone()),
+            What::Partitioned { groups, one_way } => self.partitions.push((groups.clone(), *one_way)),
             What::Healed => self.partitions.clear(),
             What::LinkChanged { link, .. } if !self.baseline.contains_key(link) => {}
             What::Rates { rates, .. } => {
@@ -198,7 +198,7 @@ impl Data {
     /// What is disturbed now and can be put right.
     pub fn faults(&self) -> Vec<Fault> {
         use crate::state::Phase;
-        let mut faults: Vec<_> = self.partitions.iter().cloned().map(Fault::Partition).collect();
+        let mut faults: Vec<_> = self.partitions.iter().cloned().map(|(groups, one_way)| Fault::Partition(groups, one_way)).collect();
         for node in self.run.nodes.values() {
             match node.phase {
                 Phase::Paused => faults.push(Fault::Paused(node.info.name.clone())),
@@ -312,7 +312,9 @@ fn describe(event: &Event) -> Option<(Level, String, String)> {
             (Warning, node.clone(), if *paused { "paused" } else { "goes on" }.into())
         }
         What::LinkChanged { link, change, .. } => (Warning, link.clone(), change.clone()),
-        What::Partitioned { groups } => (Warning, session(), Fault::Partition(groups.clone()).describe()),
+        What::Partitioned { groups, one_way } => {
+            (Warning, session(), Fault::Partition(groups.clone(), *one_way).describe())
+        }
         What::Healed => (Info, session(), "partitions healed".into()),
         What::Fidelity(fidelity) => {
             use dtwn_proto::event::Verdict;

@@ -93,7 +93,7 @@ pub fn events() -> Vec<Event> {
         missed_by: vec!["bs2".into()],
         duration_ms: 2192.0,
     }));
-    whats.push(What::Partitioned { groups: vec![vec!["bs1".into()], vec!["bs2".into()]] });
+    whats.push(What::Partitioned { groups: vec![vec!["bs1".into()], vec!["bs2".into()]], one_way: false });
     whats.push(What::NodeExited {
         node: "bs2".into(),
         exit: Exit::Signal(9),

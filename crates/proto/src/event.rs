@@ -80,6 +80,9 @@ pub enum What {
     Partitioned {
         /// The groups; nodes named in none of them are not affected.
         groups: Vec<Vec<String>>,
+        /// Whether only what goes from the first group to the others is cut.
+        #[serde(default)]
+        one_way: bool,
     },
     /// All partitions were lifted.
     Healed,

@@ -249,7 +249,7 @@ impl Faults {
         let node = |node: &str, action| Request::Node { node: node.to_owned(), action };
         let (confirm, request) = match fault {
             // The session lifts partitions all together.
-            Fault::Partition(_) => {
+            Fault::Partition(..) => {
                 let several = seen.data.partitions.len() > 1;
                 (
                     several.then(|| "Lift all partitions? They cannot be lifted one by one.".to_owned()),
