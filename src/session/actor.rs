@@ -125,7 +125,7 @@ impl Session {
         place: Place,
         inputs: mpsc::Sender<Input>,
     ) -> Result<Self> {
-        for dir in ["logs", "nodes"] {
+        for dir in ["logs", "state"] {
             let path = parts.run_dir.join(dir);
             fs::create_dir_all(&path).map_err(Error::file("create", path))?;
         }

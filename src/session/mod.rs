@@ -114,7 +114,7 @@ impl RunFiles {
 
     /// What a node keeps.
     pub fn state(run_dir: &Path, node: &str) -> PathBuf {
-        run_dir.join("nodes").join(node)
+        run_dir.join("state").join(node)
     }
 
     /// Names and addresses.

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod bus;
+pub mod chain;
 pub mod roles;
 
 pub use bus::{Bus, BusError};

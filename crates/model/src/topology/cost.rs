@@ -20,7 +20,8 @@ pub struct Cost {
     pub model_size: Bytes,
     /// S_B: the size of a block with its bodies; `"none"` takes one model a BS, M·|w_g|.
     pub block_size: OrNone<Bytes>,
-    /// M_p: how many block producers.
+    /// M_p: how many block producers. Written as `chain.producers`; here for the equations.
+    #[serde(skip)]
     pub producers: u32,
     /// What a BS broadcasts each round.
     pub payload: Payload,

@@ -95,8 +95,20 @@ fn is_setting(key: &str) -> bool {
 }
 
 /// The keys of a file's top level.
-pub(super) const SECTIONS: [&str; 10] =
-    ["tcp", "run", "radio", "cost", "learning", "twins", "mbs", "link", "bs", "users"];
+pub(super) const SECTIONS: [&str; 12] = [
+    "tcp",
+    "run",
+    "radio",
+    "cost",
+    "chain",
+    "learning",
+    "association",
+    "twins",
+    "mbs",
+    "link",
+    "bs",
+    "users",
+];
 
 /// A layer over the file: one assignment. Its values carry `tag` as their origin.
 #[derive(Debug, Clone)]

@@ -4,6 +4,8 @@
 //! give [`Topology`] a field for it, and call its checks from `validate`. How quantities are written is told in
 //! [`units`](crate::units).
 
+mod association;
+mod chain;
 mod cost;
 mod error;
 mod layers;
@@ -20,6 +22,8 @@ mod tcp;
 mod twins;
 mod validate;
 
+pub use association::{Association, PolicyName};
+pub use chain::{Chain, PRODUCERS_MIN, Switch, TX_OVERHEAD_BYTES};
 pub use cost::{Cost, Payload};
 pub use error::{Origin, Problem, TopologyError};
 pub use layers::{Overrides, RESERVED_VARIABLES};
@@ -51,8 +55,12 @@ pub struct Topology {
     pub radio: Radio,
     /// Constants of the cost model, Eq. 12–18.
     pub cost: Cost,
+    /// The DPoS chain of the BSs.
+    pub chain: Chain,
     /// Rounds of federated learning.
     pub learning: Learning,
+    /// How twins, data and subchannels are shared out among the BSs.
+    pub association: Association,
     /// How digital twins follow their users.
     pub twins: Twins,
     /// The macro base station.

@@ -36,7 +36,11 @@ pub(super) fn resolve(mut tree: Value) -> (Topology, Vec<Finding>, Places) {
     let places = expand_generators(&mut tree, &mut findings);
     while findings.len() < FINDINGS_MAX {
         let error = match serde_path_to_error::deserialize::<_, Topology>(tree.clone()) {
-            Ok(topology) => return (topology, findings, places),
+            Ok(mut topology) => {
+                // Eq. 16 counts the chain's producers.
+                topology.cost.producers = topology.chain.producers;
+                return (topology, findings, places);
+            }
             Err(error) => error,
         };
         let path = path_of(error.path());
@@ -93,6 +97,10 @@ fn explain(path: &str, message: &str) -> Finding {
             known.extend(Generator::KEYS);
         }
         let section = super::spans::parent(path);
+        if path == "cost.producers" {
+            let help = "it is `chain.producers` now, which the chain and the equations share".to_owned();
+            return finding(Part::Key, "`cost` has no key `producers`".to_owned(), Some(help));
+        }
         let place = if section.is_empty() { "a topology".to_owned() } else { format!("`{section}`") };
         return finding(Part::Key, format!("{place} has no key `{word}`"), Some(did_you_mean(word, &known)));
     }

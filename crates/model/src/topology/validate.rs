@@ -15,8 +15,14 @@ pub(super) fn validate(topology: &Topology) -> Vec<Finding> {
     run(&topology.run, &mut checks);
     radio(&topology.radio, &mut checks);
     cost(&topology.cost, &mut checks);
+    for (key, message, help) in topology.chain.problems(topology.bs.len()) {
+        checks.fail(format!("chain.{key}"), message, help);
+    }
     tcp(&topology.tcp, &mut checks);
     checks.positive_time("learning.deadline", topology.learning.deadline);
+    for (key, message, help) in topology.association.problems() {
+        checks.fail(format!("association.{key}"), message, help);
+    }
     checks.positive_time("twins.sync_period", topology.twins.sync_period);
     stations::stations(topology, &mut checks);
     links::links(topology, &mut checks);
@@ -78,7 +84,6 @@ fn cost(cost: &Cost, checks: &mut Checks) {
     if let Some(size) = cost.block_size.get() {
         checks.above_zero("cost.block_size", size.bits());
     }
-    checks.range("cost.producers", f64::from(cost.producers), 1.0, super::BS_MAX as f64);
     checks.inside("cost.theta_th", cost.theta_th, 0.0, 1.0);
     checks.above_zero("cost.theta_a", cost.theta_a);
     checks.above_zero("cost.theta_p", cost.theta_p);
