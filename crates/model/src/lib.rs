@@ -6,6 +6,7 @@
 //!
 //! All times, rates and frequencies are **emulated** ones unless a name says `wall`.
 
+pub mod association;
 pub mod cost;
 pub mod geometry;
 pub mod ids;

@@ -14,7 +14,7 @@ mod links;
 mod rates;
 
 pub use address::AddressMatch;
-pub use rates::Association;
+pub use rates::{Association, CellGains};
 
 use crate::geometry::Position;
 use crate::ids::{BsId, LinkId, NodeId, StationId, UserId};

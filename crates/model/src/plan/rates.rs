@@ -60,6 +60,17 @@ impl Plan {
             .collect()
     }
 
+    /// The fading gains h between the BSs and the MBS in a coherence slot, as [`rates_at`](Self::rates_at) has them.
+    pub fn cell_gains(&self, slot: u64) -> CellGains {
+        let (air, subchannels) = (Air::new(self), self.topology.radio.subchannels);
+        let gains = |direction| {
+            let stations = 0..self.bs_count;
+            let of = |i| (0..subchannels).map(move |c| (self.bs_station(BsId::at(i)), c));
+            stations.flat_map(of).map(|(bs, c)| air.gain(bs, direction, c, slot)).collect()
+        };
+        CellGains { up: gains(Direction::Up), down: gains(Direction::Down) }
+    }
+
     /// The most that a set of transmitters can put on the air at once in slot `slot`, with every link busy.
     pub fn offered(&self, slot: u64) -> Offered {
         let rates: Vec<_> = self.rates_at(slot, &self.equal_shares(), &self.association);
@@ -93,6 +104,15 @@ impl Plan {
             access: larger(peak.access, now.access),
         })
     }
+}
+
+/// Fading power gains between the BSs and the MBS: that of BS i on subchannel c at `i · C + c`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CellGains {
+    /// From the BSs to the MBS.
+    pub up: Vec<f64>,
+    /// From the MBS to the BSs.
+    pub down: Vec<f64>,
 }
 
 /// Sums of rates that can be busy at once, emulated.
@@ -173,6 +193,11 @@ impl<'a> Air<'a> {
         })
     }
 
+    /// h on the way between a station and the one above it.
+    fn gain(&self, below: StationId, direction: Direction, subchannel: u32, slot: u64) -> f64 {
+        self.fading.gain(FadingPath(below.0 * 2 + direction as u32), subchannel, slot)
+    }
+
     fn signal(
         &self,
         power: Dbm,
@@ -185,7 +210,7 @@ impl<'a> Air<'a> {
         let position = |id: StationId| self.plan.stations[id.index()].position;
         Signal {
             power_w: power.watts(),
-            gain: self.fading.gain(FadingPath(below.0 * 2 + direction as u32), subchannel, slot),
+            gain: self.gain(below, direction, subchannel, slot),
             distance: position(below).distance(position(above)),
         }
     }

@@ -1,0 +1,24 @@
+//! The association problem of Section III: which BS keeps how many twins (K), what fraction of their data trains (b), and
+//! who has which subchannel for how long (τ), so that T of Eq. 17 is least under (18a)–(18d).
+//!
+//! [`Problem`] holds what does not change while a network runs, [`State`] what a policy observes in a slot, and
+//! [`Environment`] makes states, slot by slot, from a seed. A [`Policy`] turns a state into a [`Decision`];
+//! [`Problem::terms`] charges it. Tables of BSs by subchannels are flat: entry (i, c) stands at `i · C + c`.
+//!
+//! The objective of (18) is T/(1 − θ_G). Both factors grow with Σ b_n D_n, so the accuracy bound (18a) always binds: b only
+//! decides how the B* samples that it demands are spread. This is why a decision is judged by T alone.
+
+mod decision;
+mod environment;
+mod policy;
+mod problem;
+
+pub use decision::{
+    Decision, DecisionError, Relaxed, largest_remainder, normalise_shares, softmax_by_station,
+};
+pub use environment::{Environment, Geometry, Split};
+pub use policy::{Average, Greedy, Policy, PolicyError, Random};
+pub use problem::{Problem, ProblemError, State};
+
+#[cfg(test)]
+mod tests;
