@@ -71,7 +71,9 @@ pub enum Error {
         detail: String,
     },
     /// The store's file is damaged.
-    #[error("chain store {path} is damaged: {detail}; repair it by fetching the chain from peers")]
+    #[error(
+        "chain store {path} is damaged: {detail}; `dtwn chain repair` makes a new one, which is fetched from the other nodes"
+    )]
     Damaged {
         /// The store's file.
         path: String,

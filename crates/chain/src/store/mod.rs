@@ -1,30 +1,39 @@
 //! The embedded store of one replica: the finalized chain, the journal above it, and large bodies.
 //!
-//! Everything is in one redb file, with a count of appends in a small file beside it. Each value carries a checksum of its own on top of redb's page checksums, and
-//! opening checks all of them but the bodies', which are checked against their digests when read: a damaged file is
-//! refused with [`Error::Damaged`] rather than read in part, since a replica that forgot votes could vote twice.
+//! Everything is in one redb file, with a count of appends in a small file beside it. Each value carries a checksum of
+//! its own on top of redb's page checksums, and opening checks all of them but the bodies', which are checked against
+//! their digests when read: a damaged file is refused with [`Error::Damaged`] rather than read in part, since a replica
+//! that forgot votes could vote twice.
+//!
+//! One process writes; others may look at the same file meanwhile ([`Store::inspect`]), each at the state of one commit.
 //!
 //! Growth: blocks, certificates and the latest snapshots stay; the journal shrinks with each finalization; bodies
 //! go when [`Store::prune_bodies`] is told that they are old.
 
+mod compare;
 mod guard;
+mod overlay;
+mod repair;
 mod tables;
 mod verify;
+mod view;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::{
-    Database, Durability, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
-    WriteTransaction,
+    Builder, ConcurrencyMode, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase as _,
+    ReadableTable as _, ReadableTableMetadata as _, WriteTransaction,
 };
 
+pub use self::compare::{Comparison, Conflict, compare};
 use self::guard::Guard;
 use self::tables::{
     BLOCKS, BODIES, BODY_HEIGHTS, CERTIFICATES, HEIGHTS, JOURNAL, META, SNAPSHOTS, decode, fault,
 };
-pub use self::verify::VerifyReport;
+pub use self::verify::{Verified, VerifyReport};
+pub use self::view::ChainView;
 use crate::block::SharedBlock;
 use crate::codec::{Encode as _, VERSION};
 use crate::core::Recovered;
@@ -67,11 +76,21 @@ impl Until {
     }
 }
 
+/// The database, as it was opened.
+enum Handle {
+    /// To read and write.
+    Own(Database),
+    /// To look at, while another process may write to it.
+    Look(ReadOnlyDatabase),
+}
+
 /// The store of one replica.
 pub struct Store {
-    database: Database,
+    database: Handle,
     /// `None` when only looking.
     guard: Option<Guard>,
+    /// Keeps owners out of a store that is being looked at.
+    lock: Option<guard::Look>,
     /// Appends so far.
     appends: u64,
     path: PathBuf,
@@ -90,17 +109,7 @@ impl Store {
     /// [`Error::Damaged`] when the file is truncated or altered; [`Error::Store`] when it belongs to another chain
     /// or cannot be read or written.
     pub fn open(path: impl AsRef<Path>, registry: Arc<Registry>) -> Result<(Self, Recovered)> {
-        Self::open_at(path.as_ref(), registry, 0, true)
-    }
-
-    /// Opens an existing store to look at it: for tools that read a chain but never vote.
-    ///
-    /// # Errors
-    /// As [`Store::open`], and [`Error::Store`] when there is no file.
-    pub fn inspect(path: impl AsRef<Path>, registry: Arc<Registry>) -> Result<Self> {
-        let path = path.as_ref();
-        std::fs::metadata(path).map_err(fault(path, "open"))?;
-        Self::open_at(path, registry, 0, false).map(|(store, _)| store)
+        Self::open_at(path.as_ref(), registry, 0)
     }
 
     /// Makes a new store for a replica that lost its old one. It votes from epoch `vote_from` on: with the latest
@@ -118,35 +127,13 @@ impl Store {
             let detail = "exists; a damaged store has to be set aside first".into();
             return Err(Error::Store { path: path.display().to_string(), detail });
         }
-        Self::open_at(path, registry, vote_from, true)
+        Self::open_at(path, registry, vote_from)
     }
 
-    /// Renames a damaged store, for somebody to look at, and returns its new path.
-    ///
-    /// # Errors
-    /// [`Error::Store`] when it cannot be renamed.
-    pub fn set_aside(path: impl AsRef<Path>) -> Result<PathBuf> {
-        let path = path.as_ref();
-        let name = |number: u32| guard::beside(path, &format!("damaged-{number}"));
-        let aside = (1..u32::MAX).map(name).find(|candidate| !candidate.exists()).unwrap_or_else(|| name(0));
-        std::fs::rename(path, &aside).map_err(fault(path, "rename"))?;
-        let guard = Guard::path_of(path);
-        if guard.exists() {
-            std::fs::rename(&guard, Guard::path_of(&aside)).map_err(fault(&guard, "rename"))?;
-        }
-        Ok(aside)
-    }
-
-    fn open_at(
-        path: &Path,
-        registry: Arc<Registry>,
-        vote_from: Epoch,
-        guarded: bool,
-    ) -> Result<(Self, Recovered)> {
+    fn open_at(path: &Path, registry: Arc<Registry>, vote_from: Epoch) -> Result<(Self, Recovered)> {
         let new = !path.exists();
-        let guard = if guarded { Some(Guard::open(path, new)?) } else { None };
-        let mut builder = Database::builder();
-        builder.set_check_integrity_on_open(true).set_cache_size(CACHE_BYTES);
+        let guard = Guard::open(path, new)?;
+        let builder = builder();
         // redb makes a new database of an empty file; one that was truncated to nothing must not pass for new.
         let empty = !new && path.metadata().is_ok_and(|metadata| metadata.len() == 0);
         let opened = if empty {
@@ -154,7 +141,7 @@ impl Store {
         } else {
             builder.create(path).map_err(|error| tables::open_error(path, &error))
         };
-        let unused = || guard.as_ref().is_some_and(|guard| guard.read() == Ok(0));
+        let unused = || guard.read() == Ok(0);
         let database = match opened {
             // Killed while it was being made; nothing was ever acknowledged.
             Err(Error::Damaged { .. }) if unused() => {
@@ -163,19 +150,25 @@ impl Store {
             }
             other => other?,
         };
-        let mut store = Self {
+        let mut store = Self::around(Handle::Own(database), path, registry, Some(guard));
+        store.identify(vote_from)?;
+        let recovered = store.load()?;
+        Ok((store, recovered))
+    }
+
+    fn around(database: Handle, path: &Path, registry: Arc<Registry>, guard: Option<Guard>) -> Self {
+        let journal = BTreeMap::new();
+        Self {
             database,
             path: path.into(),
             registry,
             height: 0,
             next: 0,
-            journal: BTreeMap::new(),
+            journal,
             guard,
+            lock: None,
             appends: 0,
-        };
-        store.identify(vote_from)?;
-        let recovered = store.load()?;
-        Ok((store, recovered))
+        }
     }
 
     /// Writes what the store belongs to into a new one, and compares it in an old one.
@@ -183,14 +176,11 @@ impl Store {
         let transaction = self.begin()?;
         let fresh = {
             let mut meta = transaction.open_table(META).map_err(self.fault("meta"))?;
-            let identity = [&[VERSION], self.registry.chain().0.as_slice()].concat();
+            let identity = self.identity();
             let held = meta.get("identity").map_err(self.fault("meta"))?.map(|value| value.value().to_vec());
             match held {
                 Some(held) if held == seal(&identity) => false,
-                Some(_) => {
-                    let detail = "belongs to another chain or another version of the program".into();
-                    return Err(Error::Store { path: self.path.display().to_string(), detail });
-                }
+                Some(_) => return Err(self.stranger()),
                 None => {
                     let insert = |error| self.fault("meta")(error);
                     meta.insert("identity", seal(&identity).as_slice()).map_err(insert)?;
@@ -206,10 +196,19 @@ impl Store {
         Ok(())
     }
 
+    fn identity(&self) -> Vec<u8> {
+        [&[VERSION], self.registry.chain().0.as_slice()].concat()
+    }
+
+    fn stranger(&self) -> Error {
+        let detail = "belongs to another chain or another version of the program".into();
+        Error::Store { path: self.path.display().to_string(), detail }
+    }
+
     /// Reads and checks everything but the bodies.
     fn load(&mut self) -> Result<Recovered> {
         let (base, blocks) = self.load_chain()?;
-        let reader = self.database.begin_read().map_err(self.fault("read"))?;
+        let reader = self.reader()?;
         let meta = reader.open_table(META).map_err(self.fault("meta"))?;
         let vote_from = meta.get("vote_from").map_err(self.fault("meta"))?;
         let vote_from: Epoch = match vote_from {
@@ -247,7 +246,7 @@ impl Store {
 
     /// Checks the links of the finalized chain; returns the latest snapshot and the blocks after it.
     fn load_chain(&self) -> Result<(State, Vec<Record>)> {
-        let reader = self.database.begin_read().map_err(self.fault("read"))?;
+        let reader = self.reader()?;
         let snapshots = reader.open_table(SNAPSHOTS).map_err(self.fault("snapshots"))?;
         let mut base = State::genesis(&self.registry);
         for entry in snapshots.iter().map_err(self.fault("snapshots"))? {
@@ -393,8 +392,9 @@ impl Store {
     pub fn serve(&self, request: &Request) -> Result<Vec<Message>> {
         let mut messages = Vec::new();
         let mut failed = None;
+        let view = self.view()?;
         let heights = request.finalized.saturating_add(1)..=self.height;
-        let chain = heights.map_while(|height| match self.committed(height) {
+        let chain = heights.map_while(|height| match view.committed(height) {
             Ok(found) => found,
             Err(error) => {
                 failed = Some(error);
@@ -406,8 +406,8 @@ impl Store {
             return Err(error);
         }
         for digest in &request.blocks {
-            if let Some(height) = self.height_of(digest)?
-                && let Some((block, _)) = self.committed(height)?
+            if let Some(height) = view.height_of(digest)?
+                && let Some((block, _)) = view.committed(height)?
             {
                 messages.push(Message::Block(Delivery(block)));
             }
@@ -426,16 +426,7 @@ impl Store {
     /// # Errors
     /// [`Error::Store`] or [`Error::Damaged`] when reading fails.
     pub fn committed(&self, height: Height) -> Result<Option<(SharedBlock, Option<SharedCertificate>)>> {
-        let reader = self.database.begin_read().map_err(self.fault("read"))?;
-        let blocks = reader.open_table(BLOCKS).map_err(self.fault("blocks"))?;
-        let Some(value) = blocks.get(height).map_err(self.fault("blocks"))? else { return Ok(None) };
-        let block = decode(&self.path, "block", value.value())?;
-        let certificates = reader.open_table(CERTIFICATES).map_err(self.fault("certificates"))?;
-        let certificate = match certificates.get(height).map_err(self.fault("certificates"))? {
-            Some(value) => Some(decode(&self.path, "certificate", value.value())?),
-            None => None,
-        };
-        Ok(Some((block, certificate)))
+        self.view()?.committed(height)
     }
 
     /// The height of a finalized block.
@@ -443,18 +434,15 @@ impl Store {
     /// # Errors
     /// [`Error::Store`] when reading fails.
     pub fn height_of(&self, digest: &Digest) -> Result<Option<Height>> {
-        let reader = self.database.begin_read().map_err(self.fault("read"))?;
-        let heights = reader.open_table(HEIGHTS).map_err(self.fault("heights"))?;
-        Ok(heights.get(&digest.0).map_err(self.fault("heights"))?.map(|value| value.value()))
+        self.view()?.height_of(digest)
     }
 
-    /// Keeps a body that was complete when the chain had `height`. Not synced: a body can be fetched again.
+    /// Keeps a body that was complete when the chain had `height`.
     ///
     /// # Errors
     /// [`Error::Store`] when writing fails.
     pub fn put_body(&self, digest: &Digest, bytes: &[u8], height: Height) -> Result<()> {
-        let mut transaction = self.begin()?;
-        transaction.set_durability(Durability::None).map_err(self.fault("bodies"))?;
+        let transaction = self.begin()?;
         {
             let mut heights = transaction.open_table(BODY_HEIGHTS).map_err(self.fault("bodies"))?;
             let mut bodies = transaction.open_table(BODIES).map_err(self.fault("bodies"))?;
@@ -470,7 +458,7 @@ impl Store {
     /// # Errors
     /// [`Error::Damaged`] when it does not match its digest; [`Error::Store`] when reading fails.
     pub fn body(&self, digest: &Digest) -> Result<Option<Arc<[u8]>>> {
-        let reader = self.database.begin_read().map_err(self.fault("read"))?;
+        let reader = self.reader()?;
         let bodies = reader.open_table(BODIES).map_err(self.fault("bodies"))?;
         let Some(value) = bodies.get(&digest.0).map_err(self.fault("bodies"))? else { return Ok(None) };
         let bytes: Arc<[u8]> = value.value().into();
@@ -503,7 +491,21 @@ impl Store {
     }
 
     fn begin(&self) -> Result<WriteTransaction> {
-        self.database.begin_write().map_err(self.fault("write"))
+        match &self.database {
+            Handle::Own(database) => database.begin_write().map_err(self.fault("write")),
+            Handle::Look(_) => {
+                let detail = "was opened to look at, not to write to".into();
+                Err(Error::Store { path: self.path.display().to_string(), detail })
+            }
+        }
+    }
+
+    fn reader(&self) -> Result<ReadTransaction> {
+        match &self.database {
+            Handle::Own(database) => database.begin_read(),
+            Handle::Look(database) => database.begin_read(),
+        }
+        .map_err(self.fault("read"))
     }
 
     fn fault<E: Into<redb::Error>>(&self, what: &'static str) -> impl Fn(E) -> Error {
@@ -514,6 +516,16 @@ impl Store {
     fn damaged(&self, detail: &str) -> Error {
         Error::Damaged { path: self.path.display().to_string(), detail: detail.into() }
     }
+}
+
+/// How databases are opened: by one writer, beside whom others may look, with every page checked.
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .set_concurrency_mode(ConcurrencyMode::SingleWriter)
+        .set_check_integrity_on_open(true)
+        .set_cache_size(CACHE_BYTES);
+    builder
 }
 
 /// True when a finalized block, with its certificate if it has one, makes a journal entry obsolete.

@@ -219,13 +219,116 @@ fn a_damaged_store_is_set_aside_and_its_successor_does_not_vote_at_once() {
     std::fs::write(Guard::path_of(&path), &count[..9]).unwrap();
     assert!(matches!(reopen(&path, &net), Err(Error::Damaged { .. })), "with a torn count");
     assert!(matches!(Store::replace(&path, net.registry.clone(), 3), Err(Error::Store { .. })));
-    let aside = Store::set_aside(&path).unwrap();
-    assert!(aside.exists() && !path.exists());
-    let (store, recovered) = Store::replace(&path, net.registry.clone(), 3).unwrap();
+    let damaged = std::fs::read(&path).unwrap();
+    let aside = Store::repair(&path, net.registry.clone(), 3).unwrap();
+    assert_eq!(std::fs::read(&aside).unwrap(), damaged);
+    assert_eq!(std::fs::read(Guard::path_of(&aside)).unwrap(), count[..9]);
+    let (store, recovered) = reopen(&path, &net).unwrap();
     assert_eq!((recovered.state.height, recovered.vote_from), (0, 3));
     drop(store);
     let (_, recovered) = reopen(&path, &net).unwrap();
     assert_eq!(recovered.vote_from, 3, "it must survive a restart");
+}
+
+#[test]
+fn a_repair_that_was_cut_off_leaves_nothing_to_vote_from() {
+    let (dir, path, net) = stored(10);
+    // Where the store has been replaced and its count has not.
+    let fresh = dir.path().join("fresh.redb");
+    drop(Store::replace(&fresh, net.registry.clone(), 3).unwrap());
+    std::fs::rename(&fresh, &path).unwrap();
+    let error = reopen(&path, &net).err().unwrap().to_string();
+    assert!(error.contains("acknowledged appends are missing"), "{error}");
+    // A second repair ends what the first began, and leaves what the first kept.
+    let first = Store::repair(&path, net.registry.clone(), 4).unwrap();
+    let second = Store::repair(&path, net.registry.clone(), 5).unwrap();
+    assert!(first != second && first.exists() && second.exists());
+    assert_eq!(reopen(&path, &net).unwrap().1.vote_from, 5);
+}
+
+#[test]
+fn a_store_in_use_can_be_looked_at() {
+    let (_dir, path, net) = stored(6);
+    let (mut store, _) = reopen(&path, &net).unwrap();
+    let look = Store::inspect(&path, net.registry.clone()).unwrap();
+    assert_eq!(look.height(), store.height());
+    assert_eq!(look.verify().unwrap(), store.verify().unwrap());
+    assert!(matches!(Store::repair(&path, net.registry.clone(), 0), Err(Error::Store { .. })));
+    // What is written meanwhile is seen by whoever looks from then on.
+    let mut longer = Net::stub(4, short_epochs);
+    for round in 0..12 {
+        longer.input((round % 4) as usize, Input::Submit(Payload::Action { round, content: vec![7; 100] }));
+        longer.reach(round + 1);
+    }
+    let above = |record: &Record| match record {
+        Record::Commit(block, _) => block.header().height > store.height(),
+        _ => false,
+    };
+    let more: Vec<Record> = longer.records[0].iter().filter(|record| above(record)).cloned().collect();
+    store.append(&more).unwrap();
+    let again = Store::inspect(&path, net.registry.clone()).unwrap();
+    assert_eq!((again.height(), look.height()), (store.height(), store.height() - more.len() as u64));
+    let mut again = again;
+    assert!(matches!(again.append(&more), Err(Error::Store { .. })), "it is not ours to write to");
+}
+
+#[test]
+fn looking_changes_nothing() {
+    let (dir, path, net) = stored(9);
+    let (mut store, _) = reopen(&path, &net).unwrap();
+    let vote = net.records[0].iter().rev().find(|record| matches!(record, Record::Vote(_))).unwrap();
+    store.append(std::slice::from_ref(vote)).unwrap();
+    // As kill -9 leaves it: redb has to repair this before it can be read.
+    let bytes = std::fs::read(&path).unwrap();
+    let copy = dir.path().join("copy.redb");
+    plant(&path, &copy, &bytes);
+    let look = Store::inspect(&copy, net.registry.clone()).unwrap();
+    assert_eq!(look.verify().unwrap().height, store.height());
+    drop(look);
+    assert_eq!(std::fs::read(&copy).unwrap(), bytes);
+    // A lost append is found although what is left is consistent.
+    Guard::open(&copy, false).unwrap().write(1_000_000).unwrap();
+    let lost = Store::inspect(&copy, net.registry.clone()).unwrap().verify().unwrap_err().to_string();
+    assert!(lost.contains("acknowledged appends are missing"), "{lost}");
+}
+
+#[test]
+fn stores_of_one_chain_agree_and_a_fork_is_found() {
+    let (dir, path, net) = stored(10);
+    let shorter = dir.path().join("shorter.redb");
+    let forked = dir.path().join("forked.redb");
+    let commits = |net: &Net, count: usize| -> Vec<Record> {
+        let commit = |record: &&Record| matches!(record, Record::Commit(..));
+        net.records[1].iter().filter(commit).take(count).cloned().collect()
+    };
+    let mut other = Net::stub(4, short_epochs);
+    for round in 0..10 {
+        // Another chain from somewhere on.
+        let content = if round < 2 { vec![7; 100] } else { vec![8; 100] };
+        other.input((round % 4) as usize, Input::Submit(Payload::Action { round, content }));
+        other.reach(round + 1);
+    }
+    let digests = |net: &Net| -> Vec<Digest> {
+        let digest = |record: Record| match record {
+            Record::Commit(block, _) => block.digest(),
+            other => panic!("{other:?}"),
+        };
+        commits(net, 9).into_iter().map(digest).collect()
+    };
+    let same = digests(&net).iter().zip(digests(&other)).take_while(|(one, two)| *one == two).count();
+    assert!((1..8).contains(&same), "{same}");
+    for (path, records) in [(&shorter, commits(&net, 4)), (&forked, commits(&other, 9))] {
+        reopen(path, &net).unwrap().0.append(&records).unwrap();
+    }
+    let open = |path: &Path| Store::inspect(path, net.registry.clone()).unwrap();
+    let (full, shorter, forked) = (open(&path), open(&shorter), open(&forked));
+    let agreed = compare([("bs1", &full), ("bs2", &shorter)]).unwrap();
+    assert_eq!((agreed.common_height, agreed.finalized_height), (4, full.height()));
+    assert_eq!((agreed.conflicts, agreed.first_conflicts.len()), (0, 0));
+    let differ = compare([("bs1", &full), ("bs2", &shorter), ("bs3", &forked)]).unwrap();
+    assert_eq!(differ.conflicts, 9 - same as u64, "{differ:?}");
+    assert_eq!(differ.first_conflicts[0].height, 1 + same as u64);
+    assert_eq!(compare([]).unwrap(), Comparison::default());
 }
 
 #[test]
