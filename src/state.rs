@@ -1,5 +1,7 @@
 //! The state of a run as a fold over its events: what status, summary, progress and screens show.
 
+mod chain;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use dtwn_proto::event::{
@@ -8,6 +10,8 @@ use dtwn_proto::event::{
 };
 use hdrhistogram::Histogram;
 use indexmap::IndexMap;
+
+pub use chain::{ChainLane, ChainState};
 
 /// Notices kept; older ones stay in the event file.
 const NOTICES_MAX: usize = 100;
@@ -33,6 +37,8 @@ pub struct RunState {
     pub rounds: u64,
     /// The last of them.
     pub last_round: Option<Round>,
+    /// The chain.
+    pub chain: ChainState,
     /// The verdict.
     pub fidelity: Fidelity,
     /// The latest notices.
@@ -186,6 +192,11 @@ impl RunState {
             What::Round(round) => {
                 self.rounds = self.rounds.max(round.round);
                 self.last_round = Some(round.clone());
+            }
+            What::ChainProgress(report) => self.chain.progress(&event.node, event.at_ns, report),
+            What::ChainBlocks { blocks, .. } => self.chain.finalized(&event.node, blocks),
+            What::ChainConflict { height, text } => {
+                self.chain.conflict(*height, &format!("{}: {text}", event.node));
             }
             What::Fidelity(fidelity) => self.fidelity = fidelity.clone(),
             What::Notice { level, text } => {

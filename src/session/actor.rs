@@ -767,7 +767,16 @@ pub(super) fn role_name(role: Role) -> &'static str {
 }
 
 fn is_for_agents(what: &What) -> bool {
-    matches!(what, What::Transfer(_) | What::TwinAges { .. } | What::Round(_) | What::Notice { .. })
+    matches!(
+        what,
+        What::Transfer(_)
+            | What::TwinAges { .. }
+            | What::Round(_)
+            | What::Notice { .. }
+            | What::ChainProgress(_)
+            | What::ChainBlocks { .. }
+            | What::ChainConflict { .. }
+    )
 }
 
 pub(super) fn monotonic_ns() -> u64 {

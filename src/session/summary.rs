@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     error::{Error, Result},
-    state::RunState,
+    state::{ChainLane, ChainState, RunState},
 };
 
 /// Schema of the file.
@@ -53,6 +53,7 @@ fn summarise(state: &RunState, plan: &Plan, teardown_ms: f64, recorder_failure: 
         "events_lost": state.events_lost,
         "recorder_failure": recorder_failure,
         "session_cpu_s": state.session_cpu_s,
+        "chain": chain(&state.chain),
         "nodes": state.nodes.values().map(|node| json!({
             "id": node.info.name,
             "role": node.info.role,
@@ -84,5 +85,35 @@ fn summarise(state: &RunState, plan: &Plan, teardown_ms: f64, recorder_failure: 
                 "predicted_ms_p99": predicted_p99,
             }))
         }).collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+/// What came of the chain; null for a run without one.
+fn chain(chain: &ChainState) -> Value {
+    if !chain.is_on() {
+        return Value::Null;
+    }
+    let of_lanes = |count: fn(&ChainLane) -> u64| chain.lanes.values().map(count).sum::<u64>();
+    json!({
+        "height": chain.height(),
+        // The height that every node has finalized.
+        "finalized_height": chain.lanes.values().map(|lane| lane.height).min(),
+        "conflicts": chain.conflict_count,
+        "epoch": chain.election.epoch,
+        "views": chain.views(),
+        "nullified_views": chain.nullified(),
+        "missed_by_bs": chain.missed(),
+        "finality_ms_p50": chain.finality_ms(0.5),
+        "finality_ms_p99": chain.finality_ms(0.99),
+        "block_finality_ms_p50": chain.block_finality_ms(0.5),
+        "block_finality_ms_p99": chain.block_finality_ms(0.99),
+        "tx_submitted": of_lanes(|lane| lane.submitted),
+        "tx_rejected": of_lanes(|lane| lane.rejected),
+        "tx_dropped": of_lanes(|lane| lane.dropped),
+        "tx_finalized": chain.transactions(),
+        "tx_per_s": chain.transactions_per_s(),
+        "invalid_messages": of_lanes(|lane| lane.invalid),
+        "evidence": chain.evidence,
+        "coins": chain.coins.iter().map(|micro| *micro as f64 / 1e6).collect::<Vec<_>>(),
     })
 }

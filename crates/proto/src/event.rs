@@ -2,7 +2,11 @@
 //!
 //! Views hold no other truth: the terminal, the headless progress, the summary and a replay are folds over this stream.
 
+mod chain;
+
 use serde::{Deserialize, Serialize};
+
+pub use chain::{ChainBlock, ChainElection, ChainOffence, ChainProgress, bucket};
 
 /// The name under which the session itself reports.
 pub const SESSION: &str = "session";
@@ -108,6 +112,23 @@ pub enum What {
     },
     /// A round of the main job ended.
     Round(Round),
+    /// How far a node's chain has come.
+    ChainProgress(Box<ChainProgress>),
+    /// Blocks were finalized, oldest first. The MBS reports all of them and a BS those that it built, so that a block may come
+    /// twice.
+    ChainBlocks {
+        /// The blocks.
+        blocks: Vec<ChainBlock>,
+        /// How many more there were, too many to tell one by one.
+        skipped: u64,
+    },
+    /// A node met a certificate that contradicts what it finalized: more producers are faulty than a chain bears.
+    ChainConflict {
+        /// The height.
+        height: u64,
+        /// What contradicts what, in words.
+        text: String,
+    },
     /// The verdict on the run's fidelity changed.
     Fidelity(Fidelity),
     /// Something a person should know.
