@@ -56,6 +56,9 @@ pub enum Command {
     Validate(ValidateArgs),
     /// Draw a topology.
     Graph(GraphArgs),
+    /// Look at the chain of a run or session, check it, repair a node's.
+    #[command(subcommand)]
+    Chain(ChainCommand),
     /// Simulate a part of the network in virtual time.
     #[command(subcommand)]
     Simulate(SimulateCommand),
@@ -328,6 +331,77 @@ pub struct CaptureArgs {
     pub duration: Option<String>,
     #[command(flatten)]
     pub session: SessionArgs,
+}
+
+/// `dtwn chain`.
+#[derive(Debug, Subcommand)]
+pub enum ChainCommand {
+    /// List the last blocks of a node's chain.
+    Log(ChainLogArgs),
+    /// Show one block with all its transactions.
+    Show(ChainShowArgs),
+    /// Check every signature and link of every node's chain, and that no two contradict each other.
+    Verify(ChainVerifyArgs),
+    /// Set a node's damaged chain aside; the node fetches it again from the others.
+    Repair(ChainRepairArgs),
+}
+
+/// `dtwn chain log`.
+#[derive(Debug, Args)]
+pub struct ChainLogArgs {
+    /// A run directory, or a session's name; not needed when there is only one session.
+    #[arg(value_name = "RUN_OR_SESSION")]
+    pub run: Option<String>,
+    /// Whose chain; the longest by default.
+    #[arg(long)]
+    pub node: Option<String>,
+    /// How many blocks.
+    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    pub last: u64,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `dtwn chain show`.
+#[derive(Debug, Args)]
+pub struct ChainShowArgs {
+    /// A run directory, or a session's name.
+    #[arg(value_name = "RUN_OR_SESSION")]
+    pub run: String,
+    /// The block's height, or at least 8 digits of its digest.
+    #[arg(value_name = "HEIGHT_OR_DIGEST")]
+    pub block: String,
+    /// Whose chain; the longest by default.
+    #[arg(long)]
+    pub node: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `dtwn chain verify`.
+#[derive(Debug, Args)]
+pub struct ChainVerifyArgs {
+    /// A run directory, or a session's name; not needed when there is only one session.
+    #[arg(value_name = "RUN_OR_SESSION")]
+    pub run: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `dtwn chain repair`.
+#[derive(Debug, Args)]
+pub struct ChainRepairArgs {
+    /// A run directory, or a session's name.
+    #[arg(value_name = "RUN_OR_SESSION")]
+    pub run: String,
+    /// The node.
+    pub node: String,
+    /// Replace a chain that is not damaged, too.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `dtwn runs`.

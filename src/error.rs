@@ -56,6 +56,19 @@ pub enum Error {
     #[error(transparent)]
     Agent(#[from] dtwn_node::agent::AgentError),
 
+    /// A chain's store or settings.
+    #[error(transparent)]
+    Chain(#[from] dtwn_chain::Error),
+
+    /// A run's chain could not begin.
+    #[error(transparent)]
+    Genesis(#[from] dtwn_node::chain::ChainError),
+
+    /// A run without a chain.
+    #[error("{} keeps no chain", .0.display())]
+    #[diagnostic(help("a chain needs at least 4 BSs and `chain.enabled` not false"))]
+    NoChain(PathBuf),
+
     /// The session refused a request.
     #[error("{0}")]
     Refused(String),

@@ -5,6 +5,7 @@
 
 mod agent;
 mod capacity;
+mod chain;
 mod cli;
 mod client;
 mod commands;
@@ -68,6 +69,7 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Runs(command) => commands::runs::run(&command),
         Command::Validate(args) => commands::validate::run(&args),
         Command::Graph(args) => commands::graph::run(&args),
+        Command::Chain(command) => commands::chain::run(&command),
         Command::Simulate(cli::SimulateCommand::Chain(args)) => commands::simulate::chain(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Completions { shell } => commands::manual::completions(shell),

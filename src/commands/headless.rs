@@ -172,6 +172,13 @@ fn conclude(launched: &Launched, args: &UpArgs, state: &RunState, stopping: Opti
     for reason in &state.fidelity.reasons {
         eprintln!("  because {reason}");
     }
+    if state.chain.conflict_count > 0 {
+        eprintln!(
+            "the chains of two nodes contradict each other; see `dtwn chain verify {}`",
+            launched.run_dir.display()
+        );
+        return Ok(exit::CHECK_FAILED);
+    }
     Ok(match reason {
         EndReason::NodeFailed(node) => {
             eprintln!("{node} failed; see logs/{node}.log there");

@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod capture;
+pub mod chain;
 pub mod doctor;
 pub mod down;
 pub mod events;

@@ -44,6 +44,7 @@ use super::{
     summary,
 };
 use crate::{
+    chain::RunChain,
     error::{Error, Result},
     state::RunState,
 };
@@ -133,8 +134,9 @@ impl Session {
         let plan = parts.plan;
         let air = Air::start(&plan, network.tuns)?;
         let seed = plan.topology().run.seed;
-        let keys = (0..plan.nodes.len()).map(|node| node_key(seed, node)).collect();
+        let keys: Vec<_> = (0..plan.nodes.len()).map(|node| node_key(seed, node)).collect();
         manifest::write(&parts.run_dir, &plan, &parts.options, &network.tcp, parts.privilege)?;
+        crate::chain::write_keys(&parts.run_dir, &verifying_keys(&plan, &keys))?;
         let mut session = Self {
             processes: plan.nodes.iter().map(|_| NodeProcess::default()).collect(),
             shares: plan.equal_shares(),
@@ -318,13 +320,7 @@ impl Session {
             epoch_monotonic_ns: self.epoch_ns,
             boot,
             signing_key: self.keys[node].to_bytes(),
-            verifying_keys: self
-                .plan
-                .nodes
-                .iter()
-                .zip(&self.keys)
-                .map(|(node, key)| (node.name.clone(), key.verifying_key().to_bytes()))
-                .collect(),
+            verifying_keys: verifying_keys(&self.plan, &self.keys),
             state_dir,
         };
         let _ = to_agent.try_send(ToAgent::Start(Box::new(config)));
@@ -585,6 +581,7 @@ impl Session {
         self.tick(true);
         let fidelity = self.judge.verdict().clone();
         self.emit(What::Fidelity(fidelity));
+        self.compare_chains();
         let reason = self.ending.take().map_or(EndReason::Asked, |(reason, _)| reason);
         self.emit(What::Ended { reason: reason.clone() });
         self.viewers.clear();
@@ -614,6 +611,28 @@ impl Session {
             });
         }
         written
+    }
+
+    /// Looks whether the chains that the nodes kept contradict each other, now that nobody writes to them any more.
+    fn compare_chains(&mut self) {
+        if !self.up || !self.plan.topology().chain.is_on(self.plan.bs_count()) {
+            return;
+        }
+        let keys = verifying_keys(&self.plan, &self.keys);
+        let compared = RunChain::of_plan(&self.run_dir, &self.plan, &keys).and_then(|chain| chain.compare());
+        match compared {
+            Ok(comparison) => {
+                for conflict in comparison.first_conflicts {
+                    let held: Vec<_> =
+                        conflict.blocks.iter().map(|(node, digest)| format!("{node} {digest}")).collect();
+                    let text = format!("the stores hold different blocks: {}", held.join(", "));
+                    self.emit(What::ChainConflict { height: conflict.height, text });
+                }
+            }
+            Err(error) => {
+                self.notice(Level::Error, format!("the nodes' chains could not be compared: {error}"));
+            }
+        }
     }
 
     /// Emulated nanoseconds since the epoch.
@@ -755,6 +774,12 @@ fn node_key(seed: u64, node: usize) -> ed25519_dalek::SigningKey {
     hasher.update(&seed.to_le_bytes());
     hasher.update(&(node as u64).to_le_bytes());
     ed25519_dalek::SigningKey::from_bytes(hasher.finalize().as_bytes())
+}
+
+/// The nodes' public keys.
+fn verifying_keys(plan: &Plan, keys: &[ed25519_dalek::SigningKey]) -> Vec<(String, [u8; 32])> {
+    let nodes = plan.nodes.iter().zip(keys);
+    nodes.map(|(node, key)| (node.name.clone(), key.verifying_key().to_bytes())).collect()
 }
 
 /// The role as events name it.

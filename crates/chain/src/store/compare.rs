@@ -1,12 +1,8 @@
 //! Comparing the finalized chains of several stores.
 
-use std::path::Path;
-
-use redb::ReadableTable as _;
 use serde::Serialize;
 
 use super::Store;
-use super::view::{ChainView, broken};
 use crate::error::Result;
 use crate::types::{Digest, Height};
 
@@ -44,7 +40,7 @@ pub struct Conflict {
 pub fn compare<'a>(stores: impl IntoIterator<Item = (&'a str, &'a Store)>) -> Result<Comparison> {
     let mut chains = Vec::new();
     for (node, store) in stores {
-        chains.push((node, digests(&store.view()?, &store.path)?));
+        chains.push((node, store.view()?.digests()?));
     }
     let heights = |(_, chain): &(&str, Vec<Option<Digest>>)| chain.len() as Height;
     let mut comparison = Comparison {
@@ -66,17 +62,4 @@ pub fn compare<'a>(stores: impl IntoIterator<Item = (&'a str, &'a Store)>) -> Re
         }
     }
     Ok(comparison)
-}
-
-/// The digests of a chain's blocks from height 1 on.
-fn digests(view: &ChainView, path: &Path) -> Result<Vec<Option<Digest>>> {
-    let mut found = vec![None; usize::try_from(view.height()?).unwrap_or(0)];
-    for entry in view.heights.iter().map_err(broken(path, "heights"))? {
-        let (digest, height) = entry.map_err(broken(path, "heights"))?;
-        let index = height.value().checked_sub(1).and_then(|index| usize::try_from(index).ok());
-        if let Some(slot) = index.and_then(|index| found.get_mut(index)) {
-            *slot = Some(Digest(*digest.value()));
-        }
-    }
-    Ok(found)
 }

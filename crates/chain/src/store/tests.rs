@@ -215,7 +215,7 @@ fn a_damaged_store_is_set_aside_and_its_successor_does_not_vote_at_once() {
     let count = std::fs::read(Guard::path_of(&path)).unwrap();
     std::fs::remove_file(Guard::path_of(&path)).unwrap();
     assert!(matches!(reopen(&path, &net), Err(Error::Damaged { .. })), "without its count");
-    assert!(Store::inspect(&path, net.registry.clone()).unwrap().height() >= 10);
+    assert!(Store::inspect(&path, &net.registry).unwrap().height() >= 10);
     std::fs::write(Guard::path_of(&path), &count[..9]).unwrap();
     assert!(matches!(reopen(&path, &net), Err(Error::Damaged { .. })), "with a torn count");
     assert!(matches!(Store::replace(&path, net.registry.clone(), 3), Err(Error::Store { .. })));
@@ -250,7 +250,7 @@ fn a_repair_that_was_cut_off_leaves_nothing_to_vote_from() {
 fn a_store_in_use_can_be_looked_at() {
     let (_dir, path, net) = stored(6);
     let (mut store, _) = reopen(&path, &net).unwrap();
-    let look = Store::inspect(&path, net.registry.clone()).unwrap();
+    let look = Store::inspect(&path, &net.registry).unwrap();
     assert_eq!(look.height(), store.height());
     assert_eq!(look.verify().unwrap(), store.verify().unwrap());
     assert!(matches!(Store::repair(&path, net.registry.clone(), 0), Err(Error::Store { .. })));
@@ -266,7 +266,7 @@ fn a_store_in_use_can_be_looked_at() {
     };
     let more: Vec<Record> = longer.records[0].iter().filter(|record| above(record)).cloned().collect();
     store.append(&more).unwrap();
-    let again = Store::inspect(&path, net.registry.clone()).unwrap();
+    let again = Store::inspect(&path, &net.registry).unwrap();
     assert_eq!((again.height(), look.height()), (store.height(), store.height() - more.len() as u64));
     let mut again = again;
     assert!(matches!(again.append(&more), Err(Error::Store { .. })), "it is not ours to write to");
@@ -282,13 +282,13 @@ fn looking_changes_nothing() {
     let bytes = std::fs::read(&path).unwrap();
     let copy = dir.path().join("copy.redb");
     plant(&path, &copy, &bytes);
-    let look = Store::inspect(&copy, net.registry.clone()).unwrap();
+    let look = Store::inspect(&copy, &net.registry).unwrap();
     assert_eq!(look.verify().unwrap().height, store.height());
     drop(look);
     assert_eq!(std::fs::read(&copy).unwrap(), bytes);
     // A lost append is found although what is left is consistent.
     Guard::open(&copy, false).unwrap().write(1_000_000).unwrap();
-    let lost = Store::inspect(&copy, net.registry.clone()).unwrap().verify().unwrap_err().to_string();
+    let lost = Store::inspect(&copy, &net.registry).unwrap().verify().unwrap_err().to_string();
     assert!(lost.contains("acknowledged appends are missing"), "{lost}");
 }
 
@@ -320,7 +320,7 @@ fn stores_of_one_chain_agree_and_a_fork_is_found() {
     for (path, records) in [(&shorter, commits(&net, 4)), (&forked, commits(&other, 9))] {
         reopen(path, &net).unwrap().0.append(&records).unwrap();
     }
-    let open = |path: &Path| Store::inspect(path, net.registry.clone()).unwrap();
+    let open = |path: &Path| Store::inspect(path, &net.registry).unwrap();
     let (full, shorter, forked) = (open(&path), open(&shorter), open(&forked));
     let agreed = compare([("bs1", &full), ("bs2", &shorter)]).unwrap();
     assert_eq!((agreed.common_height, agreed.finalized_height), (4, full.height()));

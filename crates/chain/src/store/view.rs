@@ -77,6 +77,22 @@ impl ChainView {
         Ok(height.map(|value| value.value()))
     }
 
+    /// The digests of the finalized blocks from height 1 on, as the index has them.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when reading fails.
+    pub fn digests(&self) -> Result<Vec<Option<Digest>>> {
+        let mut found = vec![None; usize::try_from(self.height()?).unwrap_or(0)];
+        for entry in self.heights.iter().map_err(broken(&self.path, "heights"))? {
+            let (digest, height) = entry.map_err(broken(&self.path, "heights"))?;
+            let index = height.value().checked_sub(1).and_then(|index| usize::try_from(index).ok());
+            if let Some(slot) = index.and_then(|index| found.get_mut(index)) {
+                *slot = Some(Digest(*digest.value()));
+            }
+        }
+        Ok(found)
+    }
+
     /// The state after the snapshot of `height`, if one is kept.
     pub(super) fn snapshot(&self, height: Height) -> Result<Option<State>> {
         let value = self.snapshots.get(height).map_err(broken(&self.path, "snapshots"))?;
@@ -107,14 +123,14 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open`], and [`Error::Store`] when there is no file.
-    pub fn inspect(path: impl AsRef<Path>, registry: Arc<Registry>) -> Result<Self> {
+    pub fn inspect(path: impl AsRef<Path>, registry: &Arc<Registry>) -> Result<Self> {
         let path = path.as_ref();
         std::fs::metadata(path).map_err(fault(path, "open"))?;
         let mut tries = 0;
         loop {
             let lock = Guard::look(path)?;
             let opened = if lock.is_free() { look_alone(path) } else { look_beside_owner(path) };
-            let looked = opened.and_then(|database| Self::inspected(database, path, Arc::clone(&registry)));
+            let looked = opened.and_then(|database| Self::inspected(database, path, Arc::clone(registry)));
             match looked {
                 // While its owner is opening it, a store that was not closed is not readable yet.
                 Err(_) if !lock.is_free() && tries < TRIES => {
