@@ -61,6 +61,9 @@ pub enum AgentError {
     /// The session named a node, or gave a key, that does not fit the topology.
     #[error("the session's instructions: {0}")]
     Instructions(String),
+    /// The chain cannot go on.
+    #[error("{0}")]
+    Chain(#[source] Arc<crate::chain::ChainError>),
     /// The bus could not be started.
     #[error(transparent)]
     Bus(#[from] BusError),
@@ -81,6 +84,11 @@ impl EmulatedClock {
     pub fn now_ns(&self) -> u64 {
         let wall_ns = monotonic_ns().saturating_sub(self.epoch_ns);
         (wall_ns as f64 / self.dilation) as u64
+    }
+
+    /// How long a wall time is in emulated time.
+    pub fn emulated(&self, wall: Duration) -> Duration {
+        wall.div_f64(self.dilation)
     }
 
     /// The wall time that this much emulated time takes.
@@ -124,6 +132,21 @@ impl Node {
     /// This node's part of the plan.
     pub fn me(&self) -> &NodePlan {
         &self.plan.nodes[self.index]
+    }
+
+    /// This node's key, with which it proves itself to the others.
+    pub fn signing_key(&self) -> &SigningKey {
+        &self.key
+    }
+
+    /// The public keys of all nodes.
+    pub fn verifying_keys(&self) -> &[(String, [u8; 32])] {
+        &self.config.verifying_keys
+    }
+
+    /// The directory in which this node may keep state.
+    pub fn state_dir(&self) -> &std::path::Path {
+        &self.config.state_dir
     }
 
     /// Seed of every random choice of the run.

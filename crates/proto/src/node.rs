@@ -39,6 +39,16 @@ pub enum Header {
     Model(ModelHeader),
     /// The state of a user, for its twin.
     TwinState(TwinState),
+    /// A message of the chain, as the body behind the header.
+    Chain(ChainHeader),
+}
+
+/// Describes a message of the chain on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainHeader {
+    /// The BS, by its position among the BSs, whose message is spread over the overlay; `None` for one that is for the
+    /// receiver alone.
+    pub spread: Option<u16>,
 }
 
 /// Describes a model on its way.

@@ -1,7 +1,7 @@
 //! A base station: answers rounds, passes on the models of others, holds twins.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     time::Duration,
 };
 
@@ -16,6 +16,7 @@ use super::{model, overlay, prediction::Predictor};
 use crate::{
     agent::{AgentError, Node, node_name},
     bus::{Bus, Incoming, PeerConfig},
+    chain::{self, ChainHandle},
 };
 
 /// How often the age of the twins is reported, wall time.
@@ -28,6 +29,7 @@ const AGES_PERIOD: Duration = Duration::from_secs(1);
 pub async fn run(node: Node, bs: BsId) -> Result<(), AgentError> {
     let peers = peers(&node, bs)?;
     let (bus, mut receiver) = node.bus(&node.me().name, true, peers).await?;
+    let chain = chain::join(&node, &bus)?;
     node.ready(vec![bus.clone()]);
     let mut station = Station {
         predictor: Predictor::new(&node.plan),
@@ -35,6 +37,7 @@ pub async fn run(node: Node, bs: BsId) -> Result<(), AgentError> {
         node,
         bus,
         bs,
+        chain: chain.clone(),
         round: 0,
         seen: HashSet::new(),
         twins: HashMap::new(),
@@ -43,10 +46,11 @@ pub async fn run(node: Node, bs: BsId) -> Result<(), AgentError> {
     loop {
         tokio::select! {
             incoming = receiver.recv() => match incoming {
-                Some(incoming) => station.take(&incoming),
+                Some(incoming) => station.take(incoming).await,
                 None => return Ok(()),
             },
             _ = ages.tick() => station.report_ages(),
+            error = chain::failure(chain.as_ref()) => return Err(AgentError::Chain(error)),
         }
     }
 }
@@ -56,12 +60,17 @@ fn peers(node: &Node, bs: BsId) -> Result<Vec<PeerConfig>, AgentError> {
     let plan = &node.plan;
     let mbs = &plan.nodes[0];
     let mut peers = vec![node.peer(&mbs.name, &mbs.name, Some(mbs.main))?];
+    let mut neighbours = BTreeSet::new();
     if plan.topology().learning.enabled {
-        for other in overlay::neighbours(bs.index(), plan.bs_count()) {
-            let neighbour = &plan.nodes[1 + other];
-            let dial = (other > bs.index()).then_some(neighbour.main);
-            peers.push(node.peer(&neighbour.name, &neighbour.name, dial)?);
-        }
+        neighbours.extend(overlay::neighbours(bs.index(), plan.bs_count()));
+    }
+    if chain::is_kept_by(node) {
+        neighbours.extend(chain::neighbours(bs.index(), plan.bs_count()));
+    }
+    for other in neighbours {
+        let neighbour = &plan.nodes[1 + other];
+        let dial = (other > bs.index()).then_some(neighbour.main);
+        peers.push(node.peer(&neighbour.name, &neighbour.name, dial)?);
     }
     let groups = plan.nodes.iter().flat_map(|group| group.users.iter().map(move |user| (group, user)));
     for (group, user) in groups {
@@ -82,6 +91,7 @@ struct Station {
     node: Node,
     bus: Bus,
     bs: BsId,
+    chain: Option<ChainHandle>,
     names: Vec<String>,
     predictor: Predictor,
     round: u64,
@@ -91,14 +101,17 @@ struct Station {
 }
 
 impl Station {
-    fn take(&mut self, incoming: &Incoming) {
+    async fn take(&mut self, incoming: Incoming) {
         let from = incoming.from.as_str();
         match node::decode(&incoming.body) {
             Ok((Header::Model(header), body)) => match model::check(&header, &body) {
-                Ok(()) => self.take_model(from, &header, &body, incoming),
+                Ok(()) => self.take_model(from, &header, &body, &incoming),
                 Err(error) => tracing::warn!(from, %error, "refused a model"),
             },
-            Ok((Header::TwinState(state), _)) => self.take_state(from, &state, incoming),
+            Ok((Header::TwinState(state), _)) => self.take_state(from, &state, &incoming),
+            Ok((Header::Chain(header), body)) => {
+                chain::take(self.chain.as_ref(), incoming.from, header, body).await;
+            }
             Err(error) => tracing::warn!(from, %error, "refused a message"),
         }
     }

@@ -7,13 +7,17 @@ use dtwn_proto::{
     event::{Round, Transfer, What},
     node::{self, Header, ModelHeader},
 };
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{model, prediction::Predictor};
 use crate::{
     agent::{AgentError, Node, node_name},
-    bus::{Bus, Receiver},
+    bus::{Bus, Incoming, Receiver},
+    chain::{self, ChainHandle},
 };
+
+/// Messages for the rounds that wait for them; the bus holds back what comes beyond.
+const LETTERS_MAX: usize = 16;
 
 /// Runs the MBS for as long as it is polled.
 ///
@@ -25,17 +29,51 @@ pub async fn run(node: Node) -> Result<(), AgentError> {
     // BSs dial the MBS, which so has one connection a class and BS.
     let peers = names.iter().map(|name| node.peer(name, name, None)).collect::<Result<_, _>>()?;
     let (bus, receiver) = node.bus(&node.me().name, true, peers).await?;
+    let chain = chain::join(&node, &bus)?;
     node.ready(vec![bus.clone()]);
-    if !node.plan.topology().learning.enabled {
-        return std::future::pending().await;
+    let (letters, others) = mpsc::channel(LETTERS_MAX);
+    let rounds = node.plan.topology().learning.enabled;
+    tokio::select! {
+        result = sort(receiver, chain.clone(), letters) => result,
+        error = chain::failure(chain.as_ref()) => Err(AgentError::Chain(error)),
+        result = async {
+            if !rounds {
+                // What comes is taken from the bus all the same, and dropped.
+                let mut others = others;
+                while others.recv().await.is_some() {}
+                return std::future::pending().await;
+            }
+            Rounds { predictor: Predictor::new(&node.plan), node, bus, receiver: others, names }.run().await
+        } => result,
     }
-    Rounds { predictor: Predictor::new(&node.plan), node, bus, receiver, names }.run().await
+}
+
+/// Gives what comes for the chain to the chain, and all else to the rounds.
+async fn sort(
+    mut receiver: Receiver,
+    chain: Option<ChainHandle>,
+    letters: mpsc::Sender<Incoming>,
+) -> Result<(), AgentError> {
+    while let Some(incoming) = receiver.recv().await {
+        match node::decode(&incoming.body) {
+            Ok((Header::Chain(header), body)) => {
+                chain::take(chain.as_ref(), incoming.from, header, body).await;
+            }
+            // The rounds find out what else it is.
+            _ => {
+                if letters.send(incoming).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 struct Rounds {
     node: Node,
     bus: Bus,
-    receiver: Receiver,
+    receiver: mpsc::Receiver<Incoming>,
     names: Vec<String>,
     predictor: Predictor,
 }
