@@ -4,6 +4,7 @@
 //! See `docs/architecture.md` for the map.
 
 mod agent;
+mod agent_program;
 mod capacity;
 mod chain;
 mod cli;
@@ -18,13 +19,9 @@ mod session;
 mod state;
 mod tui;
 
-use std::{
-    io::{IsTerminal, Write},
-    process::ExitCode,
-};
+use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     cli::{Cli, Command},
@@ -33,7 +30,7 @@ use crate::{
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_logging();
+    dtwn_node::logging::start();
     match run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -79,16 +76,4 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Agent { .. } => agent::run().map(|()| exit::OK),
         Command::Probe { what } => commands::doctor::probe(what),
     }
-}
-
-/// Log lines go to standard error; `DTWN_LOG` chooses which (`debug`, `dtwn::session=trace`).
-fn start_logging() {
-    let filter = EnvFilter::try_from_env("DTWN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        // A session's standard error is a file: when its disk is full, complaining there would panic and end the run.
-        .log_internal_errors(false)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-        .init();
 }

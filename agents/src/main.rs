@@ -22,6 +22,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Job {
+    /// Run the node that the session on standard input names
+    #[command(hide = true)]
+    Node {
+        /// The node, so that process lists tell agents apart; what counts is told over the socket
+        node: String,
+    },
     /// Train the CNN for some steps on synthetic data and print how it went
     Selftest(SelftestArguments),
     /// Print the versions of this program and of libtorch, and whether CUDA is there
@@ -82,6 +88,8 @@ fn main() -> ExitCode {
 enum Failure {
     #[error(transparent)]
     Agent(#[from] Error),
+    #[error(transparent)]
+    Node(#[from] dtwn_node::agent::AgentError),
     #[error("cannot write the result: {0}")]
     Output(#[from] io::Error),
     #[error("cannot write the result: {0}")]
@@ -113,6 +121,11 @@ fn run(job: &Job) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Job::Selftest(arguments) => selftest(arguments),
+        Job::Node { .. } => {
+            dtwn_node::logging::start();
+            dtwn_node::agent::run("dtwn-agent")?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

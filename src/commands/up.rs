@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{attach, headless, plan, wrap};
 use crate::{
+    agent_program,
     capacity::{self, Judgement},
     cli::{OverrideArgs, UpArgs},
     error::{Error, Result},
@@ -56,6 +57,9 @@ pub fn run(args: &UpArgs) -> Result<u8> {
     let to_watch = !args.detach && !args.headless;
     if to_watch {
         attach::need_terminal("run it with --headless, or with --detach")?;
+    }
+    if plan.topology().learning.trains() {
+        agent_program::require()?;
     }
     let run_dir = prepare_run_dir(&args.out, &name, &plan, args)?;
     let runtime = tokio::runtime::Builder::new_current_thread()

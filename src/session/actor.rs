@@ -44,6 +44,7 @@ use super::{
     summary,
 };
 use crate::{
+    agent_program,
     chain::RunChain,
     error::{Error, Result},
     state::RunState,
@@ -285,12 +286,12 @@ impl Session {
             .open(&log_path)
             .map_err(Error::file("create", &log_path))?;
         let log_copy = log.try_clone().map_err(Error::file("write", &log_path))?;
-        let program = own_program()?;
+        let mut command = self.agent_of(node)?;
+        let program = PathBuf::from(command.get_program());
         let (ours, theirs) =
             std::os::unix::net::UnixStream::pair().map_err(Error::file("make", "a socket pair"))?;
-        let mut command = Command::new(&program);
         // The agent finds the session on its standard input: no descriptor number to agree on, none to leak.
-        command.arg("__agent").arg(&name).stdin(OwnedFd::from(theirs)).stdout(log).stderr(log_copy);
+        command.stdin(OwnedFd::from(theirs)).stdout(log).stderr(log_copy);
         let job = Job {
             command,
             network: self.network[node].namespace.try_clone()?.into(),
@@ -328,6 +329,24 @@ impl Session {
         let restarts = self.processes[node].started_count - 1;
         self.emit(What::NodeStarted { node: name, pid, restarts });
         Ok(())
+    }
+
+    /// The command line of a node's agent: this program, or the one with libtorch where the node trains.
+    fn agent_of(&self, node: usize) -> Result<Command> {
+        let planned = &self.plan.nodes[node];
+        let trains = self.plan.topology().learning.trains() && !matches!(planned.role, Role::Users);
+        let mut command = if trains {
+            let mut command = Command::new(agent_program::find().ok_or_else(agent_program::missing)?);
+            // oneDNN reads it before main: without it, batches of many sizes would make the process grow without bound.
+            command.arg("node").env("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8");
+            command
+        } else {
+            let mut command = Command::new(own_program()?);
+            command.arg("__agent");
+            command
+        };
+        command.arg(&planned.name);
+        Ok(command)
     }
 
     async fn take(&mut self, input: Input) {

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod bus;
 pub mod chain;
+pub mod logging;
 pub mod roles;
 
 pub use bus::{Bus, BusError};

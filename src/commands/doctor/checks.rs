@@ -9,14 +9,13 @@ use std::{
 
 use dtwn_sys::{sysctl, tun};
 use nix::sys::resource::{Resource, getrlimit};
-use serde::Deserialize;
 
 use super::{
     Check,
     probe::{Outcome, Place},
 };
 use crate::{
-    capacity,
+    agent_program, capacity,
     error::{Error, Result},
     machine::{self, APPARMOR_SWITCH},
     registry::Registry,
@@ -25,8 +24,6 @@ use crate::{
 
 /// How long the child may take that tries namespaces.
 const PROBE_PATIENCE: Duration = Duration::from_secs(20);
-/// How long `dtwn-agent` may take to load libtorch; a cold disk needs seconds.
-const AGENT_PATIENCE: Duration = Duration::from_secs(60);
 /// The largest network that is promised to work.
 const NODES_MAX: u64 = 250;
 /// Descriptors that a session holds per node.
@@ -266,27 +263,17 @@ fn medium_capacity() -> Check {
     }
 }
 
-/// What `dtwn-agent version --json` says.
-#[derive(Debug, Deserialize)]
-struct AgentVersion {
-    version: String,
-    torch_version: String,
-    cuda: bool,
-}
-
 fn libtorch() -> Check {
     let id = "libtorch";
     let needed = "needed only where nodes learn";
-    let Some(agent) = find_agent() else {
+    let Some(agent) = agent_program::find() else {
         return Check::warning(
             id,
             format!("no dtwn-agent, neither beside dtwn nor on PATH ({needed})"),
             "run scripts/setup, then `cargo build --release -p dtwn-agents`; or name it in DTWN_AGENT",
         );
     };
-    let mut command = Command::new(&agent);
-    command.args(["version", "--json"]);
-    let said: AgentVersion = match machine::ask(command, AGENT_PATIENCE) {
+    let said = match agent_program::version(&agent) {
         Ok(said) => said,
         Err(error) => {
             let (what, help) = in_words(&error);
@@ -304,15 +291,6 @@ fn libtorch() -> Check {
         format!("{found}, whose version is {} where dtwn's is {}", said.version, dtwn_proto::VERSION),
         "build both from the same sources",
     )
-}
-
-fn find_agent() -> Option<PathBuf> {
-    const NAME: &str = "dtwn-agent";
-    if let Some(named) = std::env::var_os("DTWN_AGENT") {
-        return Some(named.into());
-    }
-    let beside = own_program().ok().and_then(|program| Some(program.parent()?.join(NAME)));
-    beside.filter(|path| machine::is_program(path)).or_else(|| machine::on_path(NAME))
 }
 
 fn data() -> Check {

@@ -95,7 +95,7 @@ fn is_setting(key: &str) -> bool {
 }
 
 /// The keys of a file's top level.
-pub(super) const SECTIONS: [&str; 12] = [
+pub(super) const SECTIONS: [&str; 13] = [
     "tcp",
     "run",
     "radio",
@@ -103,6 +103,7 @@ pub(super) const SECTIONS: [&str; 12] = [
     "chain",
     "learning",
     "association",
+    "maddpg",
     "twins",
     "mbs",
     "link",

@@ -12,6 +12,7 @@ mod layers;
 mod learning;
 mod link;
 mod load;
+mod maddpg;
 mod nodes;
 mod or_none;
 mod radio;
@@ -27,11 +28,12 @@ pub use chain::{Chain, PRODUCERS_MIN, Switch, TX_OVERHEAD_BYTES};
 pub use cost::{Cost, Payload};
 pub use error::{Origin, Problem, TopologyError};
 pub use layers::{Overrides, RESERVED_VARIABLES};
-pub use learning::Learning;
+pub use learning::{Learner, Learning};
 pub use link::{
     Arq, Discipline, GilbertElliott, LinkClasses, LinkOverride, LinkSettings, Loss, QueueLimit, RateSource,
 };
 pub use load::{Loaded, load, parse};
+pub use maddpg::{Algorithm, Maddpg};
 pub use nodes::{Bs, Mbs, SampleRange, Samples, UserGroup};
 pub use or_none::OrNone;
 pub use radio::{AccessBand, Fading, Interference, Powers, Radio};
@@ -61,6 +63,8 @@ pub struct Topology {
     pub learning: Learning,
     /// How twins, data and subchannels are shared out among the BSs.
     pub association: Association,
+    /// How the agents of the BSs learn to decide it.
+    pub maddpg: Maddpg,
     /// How digital twins follow their users.
     pub twins: Twins,
     /// The macro base station.

@@ -23,6 +23,9 @@ pub(super) fn validate(topology: &Topology) -> Vec<Finding> {
     for (key, message, help) in topology.association.problems() {
         checks.fail(format!("association.{key}"), message, help);
     }
+    for (key, message, help) in topology.maddpg.problems() {
+        checks.fail(format!("maddpg.{key}"), message, help);
+    }
     checks.positive_time("twins.sync_period", topology.twins.sync_period);
     stations::stations(topology, &mut checks);
     links::links(topology, &mut checks);
