@@ -8,15 +8,21 @@
 //! The objective of (18) is T/(1 − θ_G). Both factors grow with Σ b_n D_n, so the accuracy bound (18a) always binds: b only
 //! decides how the B* samples that it demands are spread. This is why a decision is judged by T alone.
 
+mod actor;
 mod decision;
 mod environment;
+mod mapping;
+mod optimal;
 mod policy;
 mod problem;
 
+pub use actor::{FEATURES, FILE_VERSION, Maddpg, Network, PolicyFile, input_size, observe, parameter_count};
 pub use decision::{
     Decision, DecisionError, Relaxed, largest_remainder, normalise_shares, softmax_by_station,
 };
 pub use environment::{Environment, Geometry, Split};
+pub use mapping::{B_GAIN, K_GAIN, Mapping, SE_FLOOR, TAU_GAIN, action_size};
+pub use optimal::Optimal;
 pub use policy::{Average, Greedy, Policy, PolicyError, Random};
 pub use problem::{Problem, ProblemError, State};
 

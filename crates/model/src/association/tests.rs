@@ -62,7 +62,8 @@ fn every_policy_decides_what_is_feasible() {
         let mut problem = problem_of(stations, "");
         problem.cost.payload = payload;
         let mut environment = Environment::new(&problem, Geometry::Random, 5, Split::Test, 0);
-        let policies: [Box<dyn Policy>; 3] = [Box::new(Random::new(1)), Box::new(Average), Box::new(Greedy)];
+        let policies: [Box<dyn Policy>; 4] =
+            [Box::new(Random::new(1)), Box::new(Average), Box::new(Greedy), Box::new(Optimal)];
         for mut policy in policies {
             for _ in 0..20 {
                 environment.step();
@@ -196,5 +197,75 @@ proptest! {
             b.iter().zip(&wanted).zip(k).map(|((b, w), k)| f64::from(k) * (b - w).powi(2)).sum()
         };
         prop_assert!(distance(&near) <= distance(&far) + 1e-9);
+    }
+}
+/// The least T1 + T2 over a grid of L, τ and all K, two BSs.
+fn brute_force_s(problem: &Problem, state: &State) -> f64 {
+    const STEPS: u32 = 60;
+    let mut best = f64::INFINITY;
+    for first in 0..=problem.twins {
+        let k = vec![first, problem.twins - first];
+        let average = Average.decide(problem, state).unwrap();
+        let at = |b: Vec<f64>, tau: Vec<f64>| problem.terms(state, &Decision { k: k.clone(), b, tau });
+        let (mut training, mut broadcast) = (f64::INFINITY, f64::INFINITY);
+        for step in 0..=STEPS {
+            let b = f64::from(step) / f64::from(STEPS);
+            let (low, high) = (problem.cost.b_min, problem.cost.b_max);
+            let projected = problem.project_b(&[low + b * (high - low), high - b * (high - low)], &k);
+            training = training.min(at(projected, average.tau.clone()).training_s);
+        }
+        for (x, y) in (0..=STEPS).flat_map(|x| (0..=STEPS).map(move |y| (x, y))) {
+            let (x, y) = (f64::from(x) / f64::from(STEPS), f64::from(y) / f64::from(STEPS));
+            broadcast = broadcast.min(at(vec![0.2; 2], vec![x, y, 1.0 - x, 1.0 - y]).broadcast_s);
+        }
+        best = best.min(training + broadcast);
+    }
+    best
+}
+
+#[test]
+fn the_optimum_is_that_of_brute_force() {
+    let mut problem = problem_of(2, "");
+    // Few twins, so that whole numbers matter, with as much data together.
+    problem.twins = 6;
+    problem.subchannels = 2;
+    for payload in [Payload::Twins, Payload::Aggregate] {
+        problem.cost.payload = payload;
+        for index in 0..3 {
+            let environment = Environment::new(&problem, Geometry::Random, 3, Split::Test, index);
+            let state = environment.state();
+            let terms = problem.terms(state, &Optimal.decide(&problem, state).unwrap());
+            let (optimum, brute) = (terms.training_s + terms.broadcast_s, brute_force_s(&problem, state));
+            assert!(optimum <= brute * (1.0 + Optimal::GAP), "{optimum} {brute}");
+            assert!(brute <= optimum * 1.03, "{optimum} {brute}");
+        }
+    }
+}
+
+#[test]
+fn nothing_beats_the_optimum_and_nothing_its_bound() {
+    for (stations, payload) in [(1, Payload::Twins), (3, Payload::Twins), (4, Payload::Aggregate)] {
+        let mut problem = problem_of(stations, "");
+        problem.cost.payload = payload;
+        let mut totals = [0.0; 4];
+        for index in 0..20 {
+            let environment = Environment::new(&problem, Geometry::Random, 3, Split::Test, index);
+            let state = environment.state();
+            let policies: [&mut dyn Policy; 4] =
+                [&mut Optimal, &mut Greedy, &mut Average, &mut Random::new(index)];
+            let mut each = [0.0; 4];
+            for (cost, policy) in each.iter_mut().zip(policies) {
+                *cost = problem.terms(state, &policy.decide(&problem, state).unwrap()).total_s();
+            }
+            assert!(each[1..].iter().all(|other| *other >= each[0] * (1.0 - Optimal::GAP)), "{each:?}");
+            let block_s = problem.terms(state, &Average.decide(&problem, state).unwrap()).block_s;
+            assert!(Optimal::bound_s(&problem, state).unwrap() + block_s <= each[0] * (1.0 + 1e-6));
+            for (total, cost) in totals.iter_mut().zip(each) {
+                *total += cost;
+            }
+        }
+        // Alone, a BS has nothing to decide but b, and that is settled.
+        let strictly = totals[1] < totals[2] && totals[2] < totals[3];
+        assert_eq!(strictly, stations > 1, "{totals:?}");
     }
 }
