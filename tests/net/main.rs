@@ -8,6 +8,8 @@ mod common;
 
 mod bring_up;
 mod capture;
+mod chain;
+mod chain_damage;
 mod events;
 mod exec;
 mod headless;
