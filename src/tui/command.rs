@@ -277,11 +277,12 @@ mod tests {
         let data = fixture::data();
         let complete = |before| completions(before, &SCREENS, &data);
         assert_eq!(complete("ki"), ["kill"]);
-        assert_eq!(complete("kill bs"), ["bs1", "bs2"]);
+        assert_eq!(complete("kill bs"), ["bs1", "bs2", "bs3", "bs4"]);
         assert_eq!(complete("link s"), ["set"]);
         assert_eq!(complete("link set bs1 ")[0], "mbs");
         assert!(complete("link set bs1 mbs --l").contains(&"--loss".to_owned()));
-        assert_eq!(complete("partition bs1,"), ["mbs", "bs1", "bs2", "ug1", "ug2"]);
+        assert_eq!(complete("partition bs1,").first().map(String::as_str), Some("mbs"));
+        assert_eq!(complete("partition bs1,bs2:u"), ["ug1", "ug2", "ug3", "ug4"]);
         assert!(complete("link set bs1 mbs --loss ").is_empty());
         assert_eq!(common_prefix(&complete("link set bs1 mbs --de")), "--delay");
     }

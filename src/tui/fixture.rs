@@ -1,11 +1,11 @@
-//! A recorded run in small, for tests: two BSs, two user groups, and one of everything that can happen.
+//! A recorded run in small, for tests: four BSs, four user groups, and one of everything that can happen.
 
 use dtwn_proto::event::{
-    Drops, Event, Exit, Fidelity, Level, LinkCounters, LinkInfo, NodeCounters, NodeInfo, Round, SESSION,
-    Sample, SessionStarted, Transfer, Verdict, What,
+    ChainBlock, ChainElection, ChainProgress, Drops, Event, Exit, Fidelity, Level, LinkCounters, LinkInfo,
+    NodeCounters, NodeInfo, Round, SESSION, Sample, SessionStarted, Transfer, Verdict, What,
 };
 
-use super::data::Data;
+use super::{data::Data, logs::LogLine, sites::Sites};
 
 fn node(name: &str, role: &str, address: &str, users: u32) -> NodeInfo {
     NodeInfo { name: name.into(), role: role.into(), address: address.into(), users }
@@ -30,7 +30,7 @@ fn counters(link: &LinkInfo, second: u64) -> LinkCounters {
         link: link.name.clone(),
         sent: 1000 * second,
         delivered: 990 * second,
-        bytes: 1_400_000 * second,
+        bytes: 1_300_000 * second,
         dropped: Drops { loss: 10 * second, ..Drops::default() },
         queue_bytes: 15_000,
         utilisation: 0.4,
@@ -38,85 +38,177 @@ fn counters(link: &LinkInfo, second: u64) -> LinkCounters {
     }
 }
 
+/// The nodes, in the topology's order.
+const NODES: [&str; 9] = ["mbs", "bs1", "bs2", "bs3", "bs4", "ug1", "ug2", "ug3", "ug4"];
+const BSS: [&str; 4] = ["bs1", "bs2", "bs3", "bs4"];
+
+/// Where the stations are: a square of BSs, two users around each.
+pub fn sites() -> Sites {
+    let mut text = "[run]\nname = \"small\"\n".to_owned();
+    for (index, place) in ["180, 0", "0, 180", "-180, 0", "0, -180"].iter().enumerate() {
+        let number = index + 1;
+        text += &format!("[[bs]]\nid = \"bs{number}\"\nposition_m = [{place}]\ncoverage = \"100 m\"\n");
+        text += &format!("[[users]]\nid = \"ug{number}\"\ncount = 2\naround = \"bs{number}\"\n");
+    }
+    let sites = Sites::parse("small.toml".as_ref(), text);
+    assert_eq!(sites.error, None);
+    sites
+}
+
+fn started() -> SessionStarted {
+    let mut nodes = vec![node("mbs", "mbs", "10.0.0.1", 0)];
+    let mut links = Vec::new();
+    for (index, bs) in BSS.into_iter().enumerate() {
+        nodes.push(node(bs, "bs", &format!("10.0.1.{}", index + 1), 0));
+        links.extend([link(bs, "mbs", "uplink"), link("mbs", bs, "downlink")]);
+    }
+    for (index, bs) in BSS.into_iter().enumerate() {
+        let group = format!("ug{}", index + 1);
+        nodes.push(node(&group, "users", &format!("10.64.0.{}", index * 2), 2));
+        for user in 1..=2 {
+            let user = format!("{group}.{user}");
+            links.extend([link(&user, bs, "access-up"), link(bs, &user, "access-down")]);
+        }
+    }
+    SessionStarted { name: "small".into(), seed: 4, dilation: 2.0, version: "0.1.0".into(), nodes, links }
+}
+
+fn sample(links: &[LinkInfo], second: u64) -> What {
+    let nodes = NODES.map(|name| NodeCounters {
+        node: name.into(),
+        cpu_s: 0.1 * second as f64,
+        rss_bytes: 30 << 20,
+        send_queue_bytes: 1000,
+    });
+    What::Sample(Sample {
+        links: links.iter().map(|link| counters(link, second)).collect(),
+        nodes: nodes.into(),
+        session_cpu_s: 0.2 * second as f64,
+        lateness_us_p99: 65.0,
+    })
+}
+
+/// What the nodes report of a chain of a dozen blocks: bs2 let a view pass, and bs4 is two blocks behind.
+fn chain() -> Vec<(&'static str, What)> {
+    let views = [0, 1, 2, 3, 4, 6, 7, 8, 10, 11, 12, 13];
+    let blocks: Vec<ChainBlock> = (1..=12_u64)
+        .zip(views)
+        .map(|(height, view)| ChainBlock {
+            height,
+            epoch: 1,
+            view,
+            leader: BSS[view as usize % 4].into(),
+            digest: format!("{:016x}", height.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            transactions: 10 * height as u32,
+            bytes: 5120 * height,
+            signers: if height % 3 == 0 { vec![] } else { vec![0, 1, 3] },
+            finalized_at_ns: 250_000_000 * height + if height == 6 { 90_000_000 } else { 0 },
+            finality_ms: (height % 4 == 1).then_some(2.5),
+        })
+        .collect();
+    let tip = |height: u64| blocks[height as usize - 1].digest.clone();
+    let report = |height: u64| ChainProgress {
+        height,
+        tip: tip(height),
+        epoch: 1,
+        view: height + 2,
+        mempool_transactions: 7,
+        mempool_bytes: 3584,
+        views: 14,
+        nullified: 2,
+        blocks: height,
+        transactions: 780,
+        missed: vec![("bs2".into(), 2)],
+        finality_us: vec![(2048, 90), (31_744, 10)],
+        block_finality_us: vec![(2496, 12)],
+        election: Some(ChainElection { epoch: 1, producers: BSS.map(Into::into).into() }),
+        coins: vec![250_000_000_000, 249_000_000_000, 251_000_000_000, 250_000_000_000],
+        ..ChainProgress::default()
+    };
+    let progress = |height| What::ChainProgress(Box::new(report(height)));
+    let mut whats: Vec<_> =
+        ["mbs", "bs1", "bs2", "bs3"].into_iter().map(|node| (node, progress(12))).collect();
+    whats.push(("bs4", progress(10)));
+    whats.push(("mbs", What::ChainBlocks { blocks, skipped: 0 }));
+    whats
+}
+
+/// A run's middle: bodies went through the air, and things went wrong.
+fn troubles(links: &[LinkInfo]) -> Vec<What> {
+    let lossy = LinkInfo { loss: 0.05, ..links[0].clone() };
+    vec![
+        What::Transfer(Transfer {
+            kind: "model-down".into(),
+            from: "mbs".into(),
+            to: "bs1".into(),
+            bytes: 8_625_960,
+            measured_ms: 206.0,
+            predicted_ms: 157.0,
+        }),
+        What::Round(Round {
+            round: 1,
+            completed_by: vec!["bs1".into(), "bs3".into(), "bs4".into()],
+            missed_by: vec!["bs2".into()],
+            duration_ms: 2192.0,
+        }),
+        What::LinkChanged { link: lossy.name.clone(), change: "loss 5%".into(), now: lossy },
+        What::Partitioned { groups: vec![vec!["bs1".into()], vec!["bs2".into()]], one_way: false },
+        What::NodePaused { node: "ug3".into(), paused: true },
+        What::NodeExited {
+            node: "bs2".into(),
+            exit: Exit::Signal(9),
+            expected: false,
+            last_log: vec!["the last words".into()],
+        },
+        What::Fidelity(Fidelity {
+            verdict: Verdict::Degraded,
+            reasons: vec!["3.0 % of the packets of bs1>mbs were delivered late".into()],
+            ..Fidelity::default()
+        }),
+        What::Notice { level: Level::Warning, text: "this kernel has no such setting".into() },
+    ]
+}
+
 /// The events, in order.
 pub fn events() -> Vec<Event> {
-    let names = ["mbs", "bs1", "bs2", "ug1", "ug2"];
-    let links: Vec<LinkInfo> = ["bs1", "bs2"]
-        .into_iter()
-        .flat_map(|bs| [link(bs, "mbs", "uplink"), link("mbs", bs, "downlink")])
-        .collect();
-    let mut whats = vec![What::SessionStarted(SessionStarted {
-        name: "small".into(),
-        seed: 4,
-        dilation: 2.0,
-        version: "0.1.0".into(),
-        nodes: vec![
-            node("mbs", "mbs", "10.0.0.1", 0),
-            node("bs1", "bs", "10.0.1.1", 0),
-            node("bs2", "bs", "10.0.1.2", 0),
-            node("ug1", "users", "10.64.0.0", 2),
-            node("ug2", "users", "10.64.0.2", 2),
-        ],
-        links: links.clone(),
-    })];
-    for (index, name) in names.into_iter().enumerate() {
-        whats.push(What::NodeStarted { node: name.into(), pid: 100 + index as i32, restarts: 0 });
-        whats.push(What::NodeReady { node: name.into(), agent: "dtwn 0.1.0".into() });
+    let started = started();
+    let links = started.links.clone();
+    let mut whats = vec![(SESSION, What::SessionStarted(started))];
+    for (index, name) in NODES.into_iter().enumerate() {
+        let node = || name.to_owned();
+        whats.push((SESSION, What::NodeStarted { node: node(), pid: 100 + index as i32, restarts: 0 }));
+        whats.push((SESSION, What::NodeReady { node: node(), agent: "dtwn 0.1.0".into() }));
     }
-    whats.push(What::Up { bringup_ms: 42.0 });
-    for second in 1..=3 {
-        let nodes = names.map(|name| NodeCounters {
-            node: name.into(),
-            cpu_s: 0.1 * second as f64,
-            rss_bytes: 30 << 20,
-            send_queue_bytes: 1000,
-        });
-        whats.push(What::Sample(Sample {
-            links: links.iter().map(|link| counters(link, second)).collect(),
-            nodes: nodes.into(),
-            session_cpu_s: 0.2 * second as f64,
-            lateness_us_p99: 65.0,
-        }));
-    }
-    whats.push(What::Transfer(Transfer {
-        kind: "model-down".into(),
-        from: "mbs".into(),
-        to: "bs1".into(),
-        bytes: 8_625_960,
-        measured_ms: 206.0,
-        predicted_ms: 157.0,
-    }));
-    whats.push(What::TwinAges { twins: 2, p50_ms: 500.0, p99_ms: 900.0 });
-    whats.push(What::Round(Round {
-        round: 1,
-        completed_by: vec!["bs1".into()],
-        missed_by: vec!["bs2".into()],
-        duration_ms: 2192.0,
-    }));
-    whats.push(What::Partitioned { groups: vec![vec!["bs1".into()], vec!["bs2".into()]], one_way: false });
-    whats.push(What::NodeExited {
-        node: "bs2".into(),
-        exit: Exit::Signal(9),
-        expected: false,
-        last_log: vec!["the last words".into()],
-    });
-    whats.push(What::Fidelity(Fidelity {
-        verdict: Verdict::Degraded,
-        reasons: vec!["3.0 % of the packets of bs1>mbs were delivered late".into()],
-        ..Fidelity::default()
-    }));
-    whats.push(What::Notice { level: Level::Warning, text: "this kernel has no such setting".into() });
-    whats
-        .into_iter()
-        .enumerate()
-        .map(|(index, what)| Event {
-            node: SESSION.into(),
-            sequence: index as u64,
+    whats.push((SESSION, What::Up { bringup_ms: 42.0 }));
+    whats.extend((1..=3).map(|second| (SESSION, sample(&links, second))));
+    whats.extend(BSS.map(|bs| (bs, What::TwinAges { twins: 2, p50_ms: 500.0, p99_ms: 900.0 })));
+    whats.extend(chain());
+    whats.extend(troubles(&links).into_iter().map(|what| (SESSION, what)));
+    let mut sequences = std::collections::HashMap::<&str, u64>::new();
+    let numbered = whats.into_iter().enumerate().map(|(index, (node, what))| {
+        let sequence = sequences.entry(node).or_insert(0);
+        *sequence += 1;
+        Event {
+            node: node.into(),
+            sequence: *sequence - 1,
             at_ns: index as i64 * 100_000_000,
             wall_unix_ns: index as u64 * 200_000_000,
             what,
-        })
-        .collect()
+        }
+    });
+    numbered.collect()
+}
+
+/// Log lines of all kinds.
+pub fn logs() -> Vec<LogLine> {
+    [
+        ("bs1", "2026-01-01T00:00:01.000Z  INFO listening on 10.0.1.1:7000"),
+        ("bs2", "2026-01-01T00:00:01.100Z  WARN no word from bs1 for 2 s"),
+        ("bs2", "2026-01-01T00:00:01.200Z ERROR the last words"),
+        ("session", "2026-01-01T00:00:01.300Z  INFO bs2 ended: signal 9"),
+    ]
+    .map(|(node, text)| LogLine::new(node, text))
+    .into()
 }
 
 /// The run after all of them.

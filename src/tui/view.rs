@@ -92,21 +92,46 @@ fn title(model: &Model, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
         x = end;
     };
     put(&model.name, theme.title(), None, hits);
-    // Names of the other screens go first when room is short.
-    let names: usize = model.screens.iter().map(|screen| screen.title().len() + 4).sum();
-    let roomy = model.name.len() + names + usize::from(state_width) < usize::from(area.width);
+    let fits = |style: &TabStyle| {
+        let tabs: usize = model.screens.iter().map(|screen| tab(style, 0, screen.title()).len() + 1).sum();
+        Span::raw(&model.name).width() + tabs + usize::from(state_width) < usize::from(area.width)
+    };
+    let tab_style = TabStyle::ALL.into_iter().find(fits).unwrap_or(TabStyle::Number);
     for (index, screen) in model.screens.iter().enumerate() {
         let current = index == model.current;
         let style = if current { theme.selected() } else { theme.text() };
         put(" ", theme.text(), None, hits);
-        let text = match roomy || current {
-            true => format!(" {} {} ", index + 1, screen.title()),
-            false => format!(" {} ", index + 1),
+        let text = match (current, &tab_style) {
+            (true, TabStyle::Number) => tab(&TabStyle::Tight, index, screen.title()),
+            (_, style) => tab(style, index, screen.title()),
         };
         put(&text, style, Some(Zone::Tab(index)), hits);
     }
     if x + 1 + state_width <= area.right() {
         buf.set_line(area.right() - state_width, area.y, &state, state_width);
+    }
+}
+
+/// How much of the screens' names there is room for.
+#[derive(Debug, Clone, Copy)]
+enum TabStyle {
+    Roomy,
+    Tight,
+    Short,
+    Number,
+}
+
+impl TabStyle {
+    const ALL: [Self; 4] = [Self::Roomy, Self::Tight, Self::Short, Self::Number];
+}
+
+fn tab(style: &TabStyle, index: usize, title: &str) -> String {
+    let number = index + 1;
+    match style {
+        TabStyle::Roomy => format!(" {number} {title} "),
+        TabStyle::Tight => format!("{number} {title}"),
+        TabStyle::Short => format!("{number} {title:.5}"),
+        TabStyle::Number => number.to_string(),
     }
 }
 

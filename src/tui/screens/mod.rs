@@ -1,5 +1,6 @@
 //! The screens. To add one: write its file with a type that is a [`Screen`], and give it an entry in [`all`].
 
+mod chain;
 mod faults;
 mod links;
 mod log_view;
@@ -29,6 +30,7 @@ pub fn all() -> Vec<Box<dyn Screen>> {
         Box::<overview::Overview>::default(),
         Box::<map::Map>::default(),
         Box::<links::Links>::default(),
+        Box::<chain::Chain>::default(),
         Box::<log_view::LogView>::default(),
         Box::<faults::Faults>::default(),
     ]

@@ -4,6 +4,7 @@
 //! 12.3 s emulated  24.6 s wall  dilation 2  seed 4  up in 93 ms  rounds 3
 //! fidelity ok  late p99 45 us  session 3% CPU
 //! air 12.3M bit/s ▁▂▃▅▇
+//! chain height 123, a block every 250ms ▁▂▃▅▇  finality p50 2ms p99 31ms
 //! ─ Nodes ─────────────────────────┬─ Transfers ──────────
 //! NODE ROLE STATE PID CPU MEM …    │ KIND COUNT p50 …       (beside each other when wide)
 //! ─ Notices ───────────────────────┴──────────────────────
@@ -15,7 +16,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{Reply, Screen, Seen, Sheet, move_selection, section};
+use super::{Reply, Screen, Seen, Sheet, chain::intervals_ms, move_selection, section};
 use crate::tui::{
     format,
     keys::{Action, Binding, NODE},
@@ -26,18 +27,19 @@ use crate::tui::{
 /// From this width on, transfers stand beside the nodes.
 const WIDE: u16 = 132;
 
-const COLUMNS: [Column; 11] = [
+const COLUMNS: [Column; 12] = [
     Column::left("NODE", 8, 0),
     Column::left("ROLE", 5, 3),
     Column::left("STATE", 8, 0),
-    Column::right("PID", 7, 4),
+    Column::right("PID", 7, 7),
     Column::right("CPU", 5, 1),
     Column::right("MEM", 6, 2),
     Column::right("RESTARTS", 8, 4),
     Column::right("QUEUE", 6, 3),
+    Column::right("CHAIN", 6, 2),
     Column::right("TWINS", 5, 5),
     Column::right("AGE p50", 8, 6),
-    Column::left("CPU TREND", 20, 7),
+    Column::left("CPU TREND", 20, 8),
 ];
 
 const TRANSFERS: [Column; 7] = [
@@ -107,8 +109,13 @@ impl Screen for Overview {
 
     fn sheet(&self, seen: &Seen<'_>) -> Option<Sheet> {
         let count = seen.data.run.nodes.len();
-        let plain = |index| node_cells(seen, index).into_iter().take(10).map(|(text, _)| text).collect();
-        Some((COLUMNS[..10].iter().map(|column| column.title).collect(), (0..count).map(plain).collect()))
+        let plain = |index| {
+            node_cells(seen, index).into_iter().take(COLUMNS.len() - 1).map(|(text, _)| text).collect()
+        };
+        Some((
+            COLUMNS[..COLUMNS.len() - 1].iter().map(|column| column.title).collect(),
+            (0..count).map(plain).collect(),
+        ))
     }
 }
 
@@ -158,7 +165,35 @@ fn summary(seen: &Seen<'_>, width: u16) -> Vec<Line<'static>> {
     let room = usize::from(width).saturating_sub(rate.len() + 4).min(120);
     let bars = format::spark(data.carried_bps.tail(room), None, false);
     let third = vec![Span::styled("air ", theme.dim()), Span::raw(rate), Span::styled(bars, theme.curve())];
-    vec![Line::from(first), Line::from(second), Line::from(third)]
+    let mut lines = vec![Line::from(first), Line::from(second), Line::from(third)];
+    lines.extend(chain_line(seen, width));
+    lines
+}
+
+/// The chain in one line; none while no node reports one.
+fn chain_line(seen: &Seen<'_>, width: u16) -> Option<Line<'static>> {
+    let (chain, theme) = (&seen.data.run.chain, seen.theme);
+    if !chain.is_on() {
+        return None;
+    }
+    let ms = |value: Option<f64>| value.map_or("-".into(), format::ms);
+    let intervals = intervals_ms(chain);
+    let every = ms(intervals.last().copied());
+    let finality =
+        format!("  finality p50 {} p99 {}", ms(chain.finality_ms(0.5)), ms(chain.finality_ms(0.99)));
+    let mut spans = vec![
+        Span::styled("chain ", theme.dim()),
+        Span::raw(format!("height {}, a block every {every} ", chain.height())),
+    ];
+    let used: usize = spans.iter().map(Span::width).sum::<usize>() + finality.len() + 2;
+    let room = usize::from(width).saturating_sub(used).min(100);
+    let tail = intervals.iter().skip(intervals.len().saturating_sub(room)).copied();
+    spans.push(Span::styled(format::spark(tail, None, false), theme.curve()));
+    spans.push(Span::raw(finality));
+    if chain.conflict_count > 0 {
+        spans.push(Span::styled("  FORK", theme.bad()));
+    }
+    Some(Line::from(spans))
 }
 
 fn node_cells(seen: &Seen<'_>, index: usize) -> Vec<Cell> {
@@ -169,6 +204,7 @@ fn node_cells(seen: &Seen<'_>, index: usize) -> Vec<Cell> {
     let figure = |text: String| (if alive { text } else { "-".into() }, theme.text());
     let restarts = if node.restarts > 0 { theme.warning() } else { theme.dim() };
     let queue = node.used.send_queue_bytes;
+    let chain = seen.data.run.chain.lanes.get(name);
     let twins = seen.data.run.twin_ages.get(name);
     let twins = |of: fn(&(u32, f64, f64)) -> String| (twins.map_or("-".into(), of), theme.text());
     vec![
@@ -180,6 +216,7 @@ fn node_cells(seen: &Seen<'_>, index: usize) -> Vec<Cell> {
         figure(format::bytes(node.used.rss_bytes)),
         (node.restarts.to_string(), restarts),
         figure(format::bytes(queue)),
+        (chain.map_or("-".into(), |lane| lane.height.to_string()), theme.text()),
         twins(|(count, _, _)| count.to_string()),
         twins(|(_, p50_ms, _)| format::ms(*p50_ms)),
         (cpu.map_or(String::new(), |h| format::spark(h.cpu.tail(20), Some(1.0), false)), theme.curve()),
