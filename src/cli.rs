@@ -52,6 +52,10 @@ pub enum Command {
     /// List or remove recorded runs.
     #[command(subcommand)]
     Runs(RunsCommand),
+    /// Open the terminal view on a recorded run.
+    Replay(ReplayArgs),
+    /// Write a report of a recorded run: one HTML file with all its figures.
+    Report(ReportArgs),
     /// Check topology files.
     Validate(ValidateArgs),
     /// Draw a topology.
@@ -428,6 +432,41 @@ pub enum RunsCommand {
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+/// Which recorded run is meant.
+#[derive(Debug, Args)]
+pub struct RecordedArgs {
+    /// A run directory, a run's name or how it begins (the newest counts), or `latest`.
+    pub run: String,
+    /// Where names are looked up.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub out: PathBuf,
+}
+
+/// `dtwn replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    #[command(flatten)]
+    pub recorded: RecordedArgs,
+    /// Emulated seconds for each second, 0.1 to 100.
+    #[arg(long, value_name = "X", default_value = "1")]
+    pub speed: String,
+    /// Where to start: `12s`, `round:3`, `event:120` or `end`.
+    #[arg(long, value_name = "MOMENT")]
+    pub from: Option<String>,
+    #[command(flatten)]
+    pub view: ViewArgs,
+}
+
+/// `dtwn report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    #[command(flatten)]
+    pub recorded: RecordedArgs,
+    /// The file to write; `-` for standard output.
+    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
+    pub output: PathBuf,
 }
 
 /// `dtwn validate`.

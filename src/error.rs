@@ -69,6 +69,11 @@ pub enum Error {
     #[diagnostic(help("a chain needs at least 4 BSs and `chain.enabled` not false"))]
     NoChain(PathBuf),
 
+    /// No such run is recorded.
+    #[error("{0}")]
+    #[diagnostic(help("`dtwn runs list` lists what is recorded; --out names another place for runs"))]
+    NoRun(String),
+
     /// The session refused a request.
     #[error("{0}")]
     Refused(String),

@@ -14,7 +14,9 @@ mod error;
 mod exit;
 mod init;
 mod machine;
+mod recording;
 mod registry;
+mod report;
 mod session;
 mod state;
 mod tui;
@@ -64,6 +66,8 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Restart(args) => commands::steer::node(&args, dtwn_proto::control::NodeAction::Restart),
         Command::Capture(args) => commands::capture::run(&args),
         Command::Runs(command) => commands::runs::run(&command),
+        Command::Replay(args) => commands::replay::run(&args),
+        Command::Report(args) => commands::report::run(&args),
         Command::Validate(args) => commands::validate::run(&args),
         Command::Graph(args) => commands::graph::run(&args),
         Command::Chain(command) => commands::chain::run(&command),

@@ -1,5 +1,6 @@
 //! The state of a run as a fold over its events: what status, summary, progress and screens show.
 
+mod association;
 mod chain;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -11,13 +12,14 @@ use dtwn_proto::event::{
 use hdrhistogram::Histogram;
 use indexmap::IndexMap;
 
+pub use association::{AssociationState, DecidedRound};
 pub use chain::{ChainLane, ChainState};
 
 /// Notices kept; older ones stay in the event file.
 const NOTICES_MAX: usize = 100;
 
 /// Everything that is known of a run at one moment. Its size depends on the network, never on the run's length.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct RunState {
     /// What stays true for the run.
     pub started: Option<SessionStarted>,
@@ -37,6 +39,8 @@ pub struct RunState {
     pub rounds: u64,
     /// The last of them.
     pub last_round: Option<Round>,
+    /// Decisions on twins, data and subchannels.
+    pub association: AssociationState,
     /// The chain.
     pub chain: ChainState,
     /// The verdict.
@@ -53,7 +57,7 @@ pub struct RunState {
 }
 
 /// A node.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NodeState {
     /// What it is.
     pub info: NodeInfo,
@@ -102,7 +106,7 @@ impl Phase {
 }
 
 /// A link.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LinkState {
     /// What it is, with changes applied.
     pub info: LinkInfo,
@@ -111,7 +115,7 @@ pub struct LinkState {
 }
 
 /// Transfers of one kind.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TransferStats {
     /// How many.
     pub count: u64,
@@ -192,7 +196,9 @@ impl RunState {
             What::Round(round) => {
                 self.rounds = self.rounds.max(round.round);
                 self.last_round = Some(round.clone());
+                self.association.round_ended(round);
             }
+            What::Association(decision) => self.association.decided(decision),
             What::ChainProgress(report) => self.chain.progress(&event.node, event.at_ns, report),
             What::ChainBlocks { blocks, .. } => self.chain.finalized(&event.node, blocks),
             What::ChainConflict { height, text } => {

@@ -13,6 +13,8 @@ pub mod logs;
 pub mod manual;
 pub mod plan;
 pub mod ps;
+pub mod replay;
+pub mod report;
 pub mod runs;
 pub mod simulate;
 pub mod status;

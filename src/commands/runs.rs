@@ -28,7 +28,10 @@ pub fn run(command: &RunsCommand) -> Result<u8> {
 }
 
 /// The run directories, the newest first. A directory is a run when it holds a rendered topology and a manifest or events.
-fn runs_in(out: &Path) -> Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn runs_in(out: &Path) -> Result<Vec<PathBuf>> {
     let mut runs: Vec<(std::time::SystemTime, PathBuf)> = Vec::new();
     for entry in fs::read_dir(out).map_err(Error::file("read", out))? {
         let path = entry.map_err(Error::file("read", out))?.path();
@@ -91,7 +94,10 @@ fn prune(out: &Path, keep: usize, dry_run: bool) -> Result<u8> {
 }
 
 /// Where live sessions record.
-fn live_runs() -> Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// When the sessions cannot be listed.
+pub fn live_runs() -> Result<Vec<PathBuf>> {
     let sessions = Registry::open()?.sessions()?;
     let run_dir = |(name, socket): (String, PathBuf)| {
         crate::client::Client::connect_to(name, &socket, true).ok().map(|client| client.run_dir)

@@ -14,7 +14,7 @@ const BLOCKS_MAX: usize = 200;
 const KEPT_MAX: usize = 1000;
 
 /// What is known of the chain. Its size depends on the network, never on the run's length.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ChainState {
     /// The nodes that keep the chain, by name, as they first reported.
     pub lanes: IndexMap<String, ChainLane>,
@@ -38,7 +38,7 @@ pub struct ChainState {
 }
 
 /// One node's chain.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ChainLane {
     /// Finalized height.
     pub height: u64,

@@ -3,7 +3,10 @@
 use clap::{CommandFactory, Parser};
 use dtwn_proto::control::{LinkChange, NodeAction, Request};
 
-use super::data::Data;
+use super::{
+    data::Data,
+    replay::{self, Order},
+};
 use crate::{
     cli::{Cli, Command, LinkCommand, LinkEndArgs},
     commands::steer,
@@ -13,6 +16,9 @@ use crate::{
 const VERBS: [&str; 8] = ["link", "partition", "heal", "kill", "pause", "resume", "restart", "down"];
 /// Verbs of the screen.
 const OWN: [&str; 6] = ["detach", "export", "freeze", "help", "quit", "stop"];
+
+/// Verbs of a replay.
+const REPLAY: [&str; 4] = ["pause", "play", "seek", "speed"];
 
 /// What a line asks for.
 #[derive(Debug, PartialEq)]
@@ -35,6 +41,8 @@ pub enum Parsed {
     Help,
     /// Write the view to a file.
     Export(String),
+    /// Ask something of a replay.
+    Replay(Order),
 }
 
 /// A request that can be compared and sent.
@@ -65,10 +73,18 @@ pub fn parse(line: &str, screens: &[&str]) -> Result<Parsed, String> {
         ("help", _) => return Ok(Parsed::Help),
         ("export", Some(path)) => return Ok(Parsed::Export(path.clone())),
         ("export", None) => return Err("export needs a file: view.svg, view.csv or view.json".into()),
+        ("play", None) => return Ok(Parsed::Replay(Order::Play)),
+        ("pause", None) => return Ok(Parsed::Replay(Order::Pause)),
+        ("speed", _) => {
+            return replay::speed(&words[1..].join(" ")).map(|speed| Parsed::Replay(Order::Speed(speed)));
+        }
+        ("seek", _) => {
+            return replay::target(&words[1..].join(" ")).map(|to| Parsed::Replay(Order::Seek(to)));
+        }
         _ => {}
     }
     if !VERBS.contains(&verb.as_str()) {
-        let known = VERBS.iter().chain(&OWN).copied();
+        let known = VERBS.iter().chain(&OWN).chain(&REPLAY).copied();
         let near = dtwn_model::suggest(verb, known);
         let hint =
             near.map_or("; Tab shows what there is".into(), |near| format!("; did you mean `{near}`?"));
@@ -149,13 +165,31 @@ fn words(line: &str) -> Result<Vec<String>, String> {
 }
 
 /// Words that the one before the cursor may become.
-pub fn completions(before: &str, screens: &[&str], data: &Data) -> Vec<String> {
+pub fn completions(before: &str, screens: &[&str], data: &Data, replay: bool) -> Vec<String> {
     let start = before.rfind(|c: char| c.is_whitespace() || matches!(c, ',' | ':')).map_or(0, |at| at + 1);
     let (done, begun) = before.split_at(start);
     let done: Vec<&str> = done.split(|c: char| c.is_whitespace()).filter(|word| !word.is_empty()).collect();
-    let mut candidates = candidates(&done, begun, screens, data);
+    let mut candidates = match replay {
+        true => replay_candidates(&done, screens),
+        false => candidates(&done, begun, screens, data),
+    };
     candidates.retain(|candidate| candidate.starts_with(begun) && candidate != begun);
     candidates
+}
+
+/// A recorded run takes no orders.
+fn replay_candidates(done: &[&str], screens: &[&str]) -> Vec<String> {
+    match done {
+        [] => {
+            let own = OWN.iter().filter(|verb| !matches!(**verb, "detach" | "stop"));
+            let titles = screens.iter().map(|title| title.to_lowercase());
+            let mut all: Vec<_> = REPLAY.iter().chain(own).map(ToString::to_string).chain(titles).collect();
+            all.sort();
+            all
+        }
+        ["seek"] => ["start", "end", "round", "event"].map(Into::into).into(),
+        _ => Vec::new(),
+    }
 }
 
 fn candidates(done: &[&str], begun: &str, screens: &[&str], data: &Data) -> Vec<String> {
@@ -275,7 +309,7 @@ mod tests {
     #[test]
     fn completion_knows_verbs_stations_and_flags() {
         let data = fixture::data();
-        let complete = |before| completions(before, &SCREENS, &data);
+        let complete = |before| completions(before, &SCREENS, &data, false);
         assert_eq!(complete("ki"), ["kill"]);
         assert_eq!(complete("kill bs"), ["bs1", "bs2", "bs3", "bs4"]);
         assert_eq!(complete("link s"), ["set"]);

@@ -18,7 +18,7 @@ const TIMELINE_MAX: usize = 2000;
 const TEXT_MAX: usize = 400;
 
 /// A bounded history of one figure, the newest value last.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Series(VecDeque<f64>);
 
 impl Series {
@@ -41,7 +41,7 @@ impl Series {
 }
 
 /// A link's past.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct LinkHistory {
     /// Delivered, emulated bit/s.
     pub carried_bps: Series,
@@ -60,6 +60,11 @@ impl LinkHistory {
         (sent > 0.0).then(|| (lost / sent).min(1.0))
     }
 
+    /// Packets sent in each sample.
+    pub fn sent(&self) -> &Series {
+        &self.sent
+    }
+
     /// Packets lost in each sample.
     pub fn lost(&self) -> &Series {
         &self.lost
@@ -67,7 +72,7 @@ impl LinkHistory {
 }
 
 /// A node's past.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct NodeHistory {
     /// CPU used, share of one core of wall time.
     pub cpu: Series,
@@ -75,7 +80,7 @@ pub struct NodeHistory {
 }
 
 /// One line of the timeline.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// Emulated nanoseconds.
     pub at_ns: i64,
@@ -133,7 +138,7 @@ impl Fault {
 }
 
 /// Everything about a run that the screens show. Cloned to freeze the screen.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Data {
     /// The state that every view of a run shares.
     pub run: RunState,
@@ -198,7 +203,12 @@ impl Data {
     /// What is disturbed now and can be put right.
     pub fn faults(&self) -> Vec<Fault> {
         use crate::state::Phase;
-        let mut faults: Vec<_> = self.partitions.iter().cloned().map(|(groups, one_way)| Fault::Partition(groups, one_way)).collect();
+        let mut faults: Vec<_> = self
+            .partitions
+            .iter()
+            .cloned()
+            .map(|(groups, one_way)| Fault::Partition(groups, one_way))
+            .collect();
         for node in self.run.nodes.values() {
             match node.phase {
                 Phase::Paused => faults.push(Fault::Paused(node.info.name.clone())),

@@ -2,8 +2,10 @@
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
+use super::replay::Order;
+
 /// What a key asks for. Screens answer to those that concern them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Action {
     /// Ask how to leave.
     Quit,
@@ -89,6 +91,8 @@ pub enum Action {
     ZoomIn,
     /// Farther.
     ZoomOut,
+    /// Something of a replay.
+    Replay(Order),
 }
 
 /// A line of the key table.
@@ -151,10 +155,32 @@ pub const NODE: [Binding; 4] = [
     bind(&["P"], Action::Partition, "cut off", "partition the selected node from all others"),
 ];
 
+/// Keys of a replay; they win over all others.
+pub const REPLAY: &[Binding] = &[
+    bind(&["space"], Action::Replay(Order::Toggle), "play/pause", "play or pause; at the end, play again"),
+    bind(&["left"], Action::Replay(Order::leap(false)), "−5 s", "5 emulated seconds back"),
+    bind(&["right"], Action::Replay(Order::leap(true)), "+5 s", "5 emulated seconds on"),
+    bind(&["["], Action::Replay(Order::Step(-1)), "step", "one event back, and pause"),
+    bind(&["]"], Action::Replay(Order::Step(1)), "", "one event on, and pause"),
+    bind(&["{"], Action::Replay(Order::Round(-1)), "", "to the end of the round before"),
+    bind(&["}"], Action::Replay(Order::Round(1)), "round", "to the end of the next round"),
+    bind(&["<", ","], Action::Replay(Order::Shift(-1)), "", "slower, down to 0.1"),
+    bind(
+        &[">", "."],
+        Action::Replay(Order::Shift(1)),
+        "faster",
+        "faster, up to 100 emulated seconds a second",
+    ),
+];
+
 /// The action of a key on a screen.
 pub fn action(screen: &[Binding], key: &str) -> Option<Action> {
-    let find = |table: &[Binding]| table.iter().find(|binding| binding.keys.contains(&key)).map(|b| b.action);
-    find(screen).or_else(|| find(GLOBAL))
+    find(screen, key).or_else(|| find(GLOBAL, key))
+}
+
+/// The action of a key in one table.
+pub fn find(table: &[Binding], key: &str) -> Option<Action> {
+    table.iter().find(|binding| binding.keys.contains(&key)).map(|binding| binding.action)
 }
 
 /// A key's name: the character itself, `ctrl-c`, `enter`, `f1` …; `None` for keys that nothing here uses.
@@ -194,7 +220,7 @@ mod tests {
     #[test]
     fn no_key_means_two_things_on_one_screen() {
         for screen in screens::all() {
-            for table in [screen.keys(), GLOBAL] {
+            for table in [screen.keys(), GLOBAL, REPLAY] {
                 let keys: Vec<_> = table.iter().flat_map(|binding| binding.keys).collect();
                 for (index, key) in keys.iter().enumerate() {
                     assert!(!keys[..index].contains(key), "{key} twice on {}", screen.title());

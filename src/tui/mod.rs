@@ -5,14 +5,15 @@
 //! A frame is drawn when something changed, and at most so many times a second.
 
 mod command;
-mod data;
+pub mod data;
 #[cfg(test)]
 mod fixture;
-mod format;
+pub mod format;
 mod keys;
 mod line_input;
 mod logs;
 mod model;
+pub mod replay;
 mod screens;
 mod sites;
 mod table;
@@ -76,25 +77,58 @@ pub struct Options {
 pub fn run(name: &str, options: Options) -> Result<u8> {
     let client = Client::connect(Some(name), true)?;
     let run_dir = client.run_dir.clone();
+    show(name, &run_dir, Source::Live(client), options)
+}
+
+/// Shows a recorded run until the person leaves or the terminal goes; the exit code.
+///
+/// # Errors
+/// When the terminal cannot be used.
+pub fn replay(run_dir: &Path, player: replay::Player, options: Options) -> Result<u8> {
+    show(&replay::name_of(run_dir), run_dir, Source::Recorded(player), options)
+}
+
+/// Where events come from.
+enum Source {
+    /// A session.
+    Live(Client),
+    /// An event file.
+    Recorded(replay::Player),
+}
+
+fn show(name: &str, run_dir: &Path, source: Source, options: Options) -> Result<u8> {
     block_signals()?;
     let (messages, inbox) = sync_channel(MESSAGES_MAX);
     let wants_logs = Arc::new(AtomicBool::new(false));
     let screen = Screen::open()?;
     let size = screen.size();
     let mut model =
-        Model::new(name.to_owned(), run_dir.clone(), options.read_only, size, Theme::from_environment());
-    model.sites = Sites::read(&run_dir);
+        Model::new(name.to_owned(), run_dir.to_owned(), options.read_only, size, Theme::from_environment());
+    model.sites = Sites::read(run_dir);
 
-    let orders = start_orders(name.to_owned(), options.read_only, &messages);
-    start(&messages, "events", move |messages| follow(client, messages));
+    // A recorded run takes no orders: its end of the queue is gone at once.
+    let mut orders = sync_channel(1).0;
+    let mut player = None;
+    match source {
+        Source::Live(client) => {
+            orders = start_orders(name.to_owned(), options.read_only, &messages);
+            start(&messages, "events", move |messages| follow(client, messages));
+        }
+        Source::Recorded(recorded) => {
+            let (sender, asked) = sync_channel(ORDERS_MAX);
+            player = Some(sender);
+            model.replay = Some(replay::Status::default());
+            start(&messages, "player", move |messages| recorded.run(&asked, messages));
+        }
+    }
     start(&messages, "keys", terminal::read_keys);
     start(&messages, "hangup", terminal::wait_for_hangup);
     start(&messages, "signals", wait_for_signals);
-    let (flag, dir) = (Arc::clone(&wants_logs), run_dir);
+    let (flag, dir) = (Arc::clone(&wants_logs), run_dir.to_owned());
     start(&messages, "logs", move |messages| read_logs(&dir, &flag, messages));
 
-    let leave =
-        Loop { model, screen, orders, messages, wants_logs, frame: frame_time(options.fps) }.run(&inbox)?;
+    let frame = frame_time(options.fps);
+    let leave = Loop { model, screen, orders, messages, wants_logs, player, frame }.run(&inbox)?;
     conclude(name, leave)
 }
 
@@ -120,6 +154,7 @@ struct Loop {
     orders: SyncSender<(String, Vec<Request>)>,
     messages: SyncSender<Msg>,
     wants_logs: Arc<AtomicBool>,
+    player: Option<SyncSender<replay::Order>>,
     frame: Duration,
 }
 
@@ -175,6 +210,11 @@ impl Loop {
                 if self.orders.try_send((label, requests)).is_err() {
                     self.model.pending = self.model.pending.saturating_sub(1);
                     self.model.toast = Some((Level::Error, "the session does not answer".into()));
+                }
+            }
+            Effect::Replay(order) => {
+                if self.player.as_ref().is_none_or(|player| player.try_send(order).is_err()) {
+                    self.model.toast = Some((Level::Warning, "the replay is busy".into()));
                 }
             }
             Effect::Export(path) => {

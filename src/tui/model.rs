@@ -12,6 +12,7 @@ use super::{
     data::Data,
     line_input::LineInput,
     logs::{LogLine, LogStore},
+    replay::{self, News},
     screens::{self, Screen, Seen},
     sites::Sites,
     theme::Theme,
@@ -49,6 +50,8 @@ pub enum Msg {
         /// The session's refusal.
         result: Result<(), String>,
     },
+    /// Word from a replay.
+    Replay(News),
     /// How writing a file went.
     Exported(Result<PathBuf, String>),
     /// A signal that ends the program.
@@ -71,6 +74,8 @@ pub enum Effect {
         /// The requests.
         requests: Vec<Request>,
     },
+    /// Ask something of the replay.
+    Replay(replay::Order),
     /// Write the current view to a file; its ending says how.
     Export(PathBuf),
     /// Forget what the terminal shows.
@@ -177,6 +182,8 @@ pub struct Model {
     pub frozen: Option<Box<Data>>,
     /// The event stream.
     pub feed: Feed,
+    /// Where a replay stands; `None` for a run that happens now.
+    pub replay: Option<replay::Status>,
     /// Where stations are.
     pub sites: Sites,
     /// Log lines.
@@ -214,6 +221,7 @@ impl Model {
             live: Data::default(),
             frozen: None,
             feed: Feed::History,
+            replay: None,
             sites: Sites::default(),
             logs: LogStore::default(),
             theme,
@@ -236,7 +244,7 @@ impl Model {
             sites: &self.sites,
             logs: &self.logs,
             theme: self.theme,
-            height: self.size.1.saturating_sub(2),
+            height: self.size.1.saturating_sub(2 + u16::from(self.replay.is_some())),
         }
     }
 
@@ -247,7 +255,7 @@ impl Model {
             sites: &self.sites,
             logs: &self.logs,
             theme: self.theme,
-            height: self.size.1.saturating_sub(2),
+            height: self.size.1.saturating_sub(2 + u16::from(self.replay.is_some())),
         };
         (self.screens[self.current].as_mut(), seen)
     }

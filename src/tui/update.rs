@@ -13,6 +13,7 @@ use super::{
     keys::{self, Action},
     line_input::LineInput,
     model::{COMMANDS_MAX, Dialog, Effect, Feed, Field, Form, Leave, Model, Msg},
+    replay::News,
     screens::Reply,
     view::Zone,
 };
@@ -51,6 +52,12 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
                 Err(why) => say(model, Level::Error, why),
             }
         }
+        Msg::Replay(News::At(status)) => {
+            model.feed = Feed::Live;
+            model.replay = Some(status);
+        }
+        Msg::Replay(News::Data(data)) => model.live = *data,
+        Msg::Replay(News::Refused(why)) => say(model, Level::Warning, why),
         Msg::Exported(Ok(path)) => say(model, Level::Info, format!("written to {}", path.display())),
         Msg::Exported(Err(why)) => say(model, Level::Error, why),
         Msg::Signal(number) => model.leave = Some(Leave::Signal(number)),
@@ -80,10 +87,13 @@ fn key(model: &mut Model, name: &str) -> Vec<Effect> {
         return vec![Effect::Redraw];
     }
     match std::mem::take(&mut model.dialog) {
-        Dialog::None => match keys::action(model.screen().keys(), name) {
-            Some(action) => act(model, action),
-            None => Vec::new(),
-        },
+        Dialog::None => {
+            let replayed = model.replay.and_then(|_| keys::find(keys::REPLAY, name));
+            match replayed.or_else(|| keys::action(model.screen().keys(), name)) {
+                Some(action) => act(model, action),
+                None => Vec::new(),
+            }
+        }
         Dialog::Help(top) => {
             match keys::action(&[], name) {
                 Some(Action::Up) => model.dialog = Dialog::Help(top.saturating_sub(1)),
@@ -119,6 +129,10 @@ fn key(model: &mut Model, name: &str) -> Vec<Effect> {
 /// Counts an order that goes out.
 fn send(model: &mut Model, effect: Effect) -> Vec<Effect> {
     if let Effect::Order { requests, .. } = &effect {
+        if model.replay.is_some() {
+            say(model, Level::Warning, "this is a recorded run: nothing in it can be changed");
+            return Vec::new();
+        }
         if model.read_only {
             say(model, Level::Warning, "read-only: this viewer changes nothing");
             return Vec::new();
@@ -150,7 +164,8 @@ fn leave_key(model: &mut Model, name: &str) -> Vec<Effect> {
 
 fn act(model: &mut Model, action: Action) -> Vec<Effect> {
     match action {
-        Action::Quit => match model.is_over() {
+        Action::Replay(order) => return vec![Effect::Replay(order)],
+        Action::Quit => match model.is_over() || model.replay.is_some() {
             true => model.leave = Some(Leave::Over),
             false => model.dialog = Dialog::Quit,
         },
@@ -223,7 +238,7 @@ fn answer(model: &mut Model, reply: Option<Reply>) -> Vec<Effect> {
 /// Sends an order, after a question if there is one.
 fn ask(model: &mut Model, question: Option<String>, effect: Effect) -> Vec<Effect> {
     match question {
-        Some(question) if !model.read_only && !model.is_over() => {
+        Some(question) if !model.read_only && !model.is_over() && model.replay.is_none() => {
             model.dialog = Dialog::Confirm { question, effect };
             Vec::new()
         }
@@ -280,7 +295,9 @@ fn toggle(model: &mut Model) -> Vec<Effect> {
 fn edit(model: &mut Model) -> Vec<Effect> {
     let seen = model.seen();
     if let Some(link) = model.screen().link(&seen) {
-        if model.read_only {
+        if model.replay.is_some() {
+            say(model, Level::Warning, "this is a recorded run: nothing in it can be changed");
+        } else if model.read_only {
             say(model, Level::Warning, "read-only: this viewer changes nothing");
         } else {
             model.dialog = Dialog::Form(form(link));
@@ -387,7 +404,8 @@ fn command_key(model: &mut Model, mut line: LineInput, back: usize, name: &str) 
         }
         "tab" => {
             let before = line.before_cursor();
-            let candidates = command::completions(&before, &titles(model), &model.live);
+            let candidates =
+                command::completions(&before, &titles(model), &model.live, model.replay.is_some());
             let prefix = command::common_prefix(&candidates);
             let begun = before.rsplit(|c: char| c.is_whitespace() || matches!(c, ',' | ':')).next();
             line.insert(prefix.strip_prefix(begun.unwrap_or_default()).unwrap_or_default());
@@ -417,8 +435,13 @@ fn run_command(model: &mut Model, text: &str) -> Vec<Effect> {
             let requests = order.into_iter().map(|request| request.0).collect();
             return send(model, Effect::Order { label: format!("done: {}", text.trim()), requests });
         }
+        Ok(Parsed::Replay(order)) if model.replay.is_some() => return vec![Effect::Replay(order)],
+        Ok(Parsed::Replay(_)) => {
+            say(model, Level::Warning, "that is for recorded runs: `dtwn replay RUN` opens one")
+        }
         Ok(Parsed::Screen(index)) => go(model, index),
         Ok(Parsed::Quit) => return act(model, Action::Quit),
+        Ok(Parsed::Detach) if model.replay.is_some() => return act(model, Action::Quit),
         Ok(Parsed::Detach) => model.leave = Some(Leave::Detach),
         Ok(Parsed::Stop) => return ask(model, Some("End the run?".into()), stop()),
         Ok(Parsed::Freeze) => freeze(model),

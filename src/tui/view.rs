@@ -17,8 +17,9 @@ use ratatui::{
 
 use super::{
     command, format,
-    keys::{Binding, GLOBAL},
+    keys::{Binding, GLOBAL, REPLAY},
     model::{Dialog, Feed, Form, Model},
+    replay,
 };
 
 /// Below this size nothing but a line of state fits.
@@ -61,7 +62,11 @@ pub fn view(model: &Model, area: Rect, buf: &mut Buffer) -> Hits {
     }
     let top = Rect { height: 1, ..area };
     let bottom = Rect { y: area.bottom() - 1, height: 1, ..area };
-    let body = Rect { y: area.y + 1, height: area.height - 2, ..area };
+    let mut body = Rect { y: area.y + 1, height: area.height - 2, ..area };
+    if let Some(status) = &model.replay {
+        body.height -= 1;
+        replay::bar(status, Rect { y: body.bottom(), height: 1, ..area }, buf, model.theme);
+    }
     title(model, top, buf, &mut hits);
     model.screen().view(&model.seen(), body, buf, &mut hits);
     footer(model, bottom, buf);
@@ -141,7 +146,9 @@ fn state_of(model: &Model) -> Line<'static> {
     let mut spans = Vec::new();
     let mut add =
         |text: &str, style: Style| spans.extend([Span::raw(" "), Span::styled(text.to_owned(), style)]);
-    if model.read_only {
+    if model.replay.is_some() {
+        add("REPLAY", theme.title());
+    } else if model.read_only {
         add("read-only", theme.dim());
     }
     match (&model.feed, &model.frozen) {
@@ -181,7 +188,8 @@ fn footer(model: &Model, area: Rect, buf: &mut Buffer) {
     let screen = model.screen().keys().iter().filter(|binding| !binding.hint.is_empty());
     let mut shown: Vec<&Binding> = Vec::new();
     let mut used = reserved;
-    for binding in screen.chain(rest) {
+    let replayed = REPLAY.iter().filter(|binding| model.replay.is_some() && !binding.hint.is_empty());
+    for binding in replayed.chain(screen).chain(rest) {
         if used + wide(binding) <= area.width {
             used += wide(binding);
             shown.push(binding);
@@ -273,6 +281,10 @@ fn help(model: &Model, top: usize, area: Rect, buf: &mut Buffer) {
             })
             .collect()
     };
+    if model.replay.is_some() {
+        lines.push(Line::styled("In a replay", theme.warning()));
+        lines.extend(entries(REPLAY));
+    }
     lines.push(Line::styled(format!("On {}", model.screen().title()), theme.warning()));
     lines.extend(entries(model.screen().keys()));
     lines.push(Line::styled("Everywhere", theme.warning()));
@@ -311,7 +323,7 @@ fn draw_form(model: &Model, form: &Form, area: Rect, buf: &mut Buffer) {
 /// What Tab would offer, above the command line.
 fn candidates(model: &Model, before: &str, area: Rect, buf: &mut Buffer) {
     let titles: Vec<_> = model.screens.iter().map(|screen| screen.title()).collect();
-    let candidates = command::completions(before, &titles, &model.live);
+    let candidates = command::completions(before, &titles, &model.live, model.replay.is_some());
     if candidates.is_empty() || area.height < 3 {
         return;
     }

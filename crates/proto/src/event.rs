@@ -2,10 +2,12 @@
 //!
 //! Views hold no other truth: the terminal, the headless progress, the summary and a replay are folds over this stream.
 
+mod association;
 mod chain;
 
 use serde::{Deserialize, Serialize};
 
+pub use association::AssociationDecision;
 pub use chain::{ChainBlock, ChainElection, ChainOffence, ChainProgress, bucket};
 
 /// The name under which the session itself reports.
@@ -112,6 +114,8 @@ pub enum What {
     },
     /// A round of the main job ended.
     Round(Round),
+    /// How twins, data and subchannels are shared out in a round.
+    Association(Box<AssociationDecision>),
     /// How far a node's chain has come.
     ChainProgress(Box<ChainProgress>),
     /// Blocks were finalized, oldest first. The MBS reports all of them and a BS those that it built, so that a block may come

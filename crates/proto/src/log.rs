@@ -98,6 +98,11 @@ impl<R: BufRead> Reader<R> {
         Ok(Self { input, offset: HEADER_BYTES as u64, tail: None })
     }
 
+    /// Goes on in the middle of a file whose header was checked before: `input` stands at `offset`, where a record begins.
+    pub fn resume(input: R, offset: u64) -> Self {
+        Self { input, offset, tail: None }
+    }
+
     /// The next event; `None` at the end, where [`Reader::tail`] says what the end looked like.
     ///
     /// # Errors
@@ -202,6 +207,23 @@ mod tests {
             prop_assert_eq!(&read[..], &events[..read.len()]);
             let whole = read_all(&file);
             prop_assert_eq!(whole, (events, Tail::Clean));
+        }
+
+        #[test]
+        fn reading_goes_on_where_it_stopped(events in proptest::collection::vec(".{0,40}", 1..8), first in 0_usize..8) {
+            let file = file_of(&events);
+            let mut reader = Reader::new(file.as_slice()).unwrap();
+            let mut read: Vec<String> = Vec::new();
+            while read.len() < first.min(events.len()) {
+                read.extend(reader.next_event().unwrap());
+            }
+            let offset = reader.offset();
+            let mut reader = Reader::resume(&file[offset as usize..], offset);
+            while let Some(event) = reader.next_event().unwrap() {
+                read.push(event);
+            }
+            prop_assert_eq!(read, events);
+            prop_assert_eq!(reader.offset(), file.len() as u64);
         }
 
         #[test]
