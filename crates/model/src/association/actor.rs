@@ -168,7 +168,10 @@ impl Maddpg {
         } else {
             return Ok(());
         };
-        Err(PolicyError::Misfit { policy: "maddpg".into(), reason: reason + "; train anew with `dtwn train`" })
+        Err(PolicyError::Misfit {
+            policy: "maddpg".into(),
+            reason: reason + "; train anew with `dtwn train`",
+        })
     }
 
     /// The actions, M × (2 + C), in a state of the right size.
@@ -326,8 +329,11 @@ fn layer(rest: &mut &[f32], x: &[f32], size: usize, (m, c): (usize, usize), widt
         (0..c).map(|channel| mean(&mut (0..m).map(|i| i * c + channel), by_channel, &none)).collect();
     let mut y = Vec::with_capacity(m * c * width);
     for (at, token) in x.chunks_exact(size).enumerate() {
-        let mut out: Vec<f32> =
-            stations[at / c].iter().zip(&channels[at % c]).map(|(station, channel)| station + channel).collect();
+        let mut out: Vec<f32> = stations[at / c]
+            .iter()
+            .zip(&channels[at % c])
+            .map(|(station, channel)| station + channel)
+            .collect();
         add_product(&mut out, token, own);
         relu(&mut out);
         y.append(&mut out);

@@ -9,22 +9,30 @@
 //! decides how the B* samples that it demands are spread. This is why a decision is judged by T alone.
 
 mod actor;
+mod assign;
 mod decision;
 mod environment;
+mod fixed;
+mod ledger;
 mod mapping;
 mod optimal;
 mod policy;
 mod problem;
 
 pub use actor::{FEATURES, FILE_VERSION, Maddpg, Network, PolicyFile, input_size, observe, parameter_count};
+pub use assign::{ASSIGNED_MAX, AssignError, Realised, assign};
 pub use decision::{
     Decision, DecisionError, Relaxed, largest_remainder, normalise_shares, softmax_by_station,
 };
 pub use environment::{Environment, Geometry, Split};
+pub use fixed::Static;
+pub use ledger::{ActionRecord, Ledger, Record, RecordError, StateRecord};
 pub use mapping::{B_GAIN, K_GAIN, Mapping, SE_FLOOR, TAU_GAIN, action_size};
 pub use optimal::Optimal;
 pub use policy::{Average, Greedy, Policy, PolicyError, Random};
 pub use problem::{Problem, ProblemError, State};
 
+#[cfg(test)]
+mod actor_tests;
 #[cfg(test)]
 mod tests;

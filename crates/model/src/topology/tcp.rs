@@ -29,7 +29,7 @@ pub struct TcpTuning {
     pub rto_min: Interval,
     /// Route `quickack`: acknowledge at once.
     pub quickack: bool,
-    /// Route `congctl`: the congestion control by its kernel name.
+    /// Route `congctl`: the congestion control by its kernel name, or `auto`: `bbr` where the kernel has it, else `cubic`.
     pub congctl: String,
     /// `net.ipv4.tcp_notsent_lowat`: how much unsent data a socket takes before it stops being writable.
     pub notsent_lowat: Bytes,
@@ -47,7 +47,8 @@ impl Default for TcpTuning {
             // The kernel's 200 ms is dozens of round trips here: a lost tail would stall a vote for all of them.
             rto_min: Interval::from_millis(5),
             quickack: true,
-            congctl: "cubic".to_owned(),
+            // What takes each loss for congestion is left with two packets in flight at a loss of 20 %.
+            congctl: "auto".to_owned(),
             // Keeps what a stalled peer's socket swallows to tens of kB instead of MB.
             notsent_lowat: Bytes::new(16_384),
             thin_linear_timeouts: true,
