@@ -1,5 +1,7 @@
 //! What can go wrong on the torch side.
 
+use std::path::PathBuf;
+
 use tch::TchError;
 
 /// Every error of this crate.
@@ -45,4 +47,54 @@ pub enum Error {
         /// The least that is allowed.
         min: i64,
     },
+    /// A policy that gave no decision, or a problem without an optimum.
+    #[error(transparent)]
+    Policy(#[from] dtwn_model::association::PolicyError),
+    /// A topology that poses no association problem.
+    #[error("{}: {reason}", path.display())]
+    Topology {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Progress that nobody takes.
+    #[error("cannot report progress: {0}")]
+    Report(#[source] std::io::Error),
+    /// A training whose gradients are no numbers.
+    #[error(
+        "training diverged: {skipped} updates had no finite gradient by episode {episode}; try a lower learning rate"
+    )]
+    Diverged {
+        /// The episode.
+        episode: u32,
+        /// Updates that were left out.
+        skipped: u64,
+    },
+    /// A checkpoint that cannot be gone on from.
+    #[error("{}: {reason}; delete it to start anew", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file that cannot be used.
+    #[error("cannot {what} {}: {source}", path.display())]
+    File {
+        /// "read" or "write".
+        what: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Wraps an I/O error with what was being done to which file.
+    pub fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { what, path, source }
+    }
 }

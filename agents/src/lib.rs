@@ -5,6 +5,7 @@
 
 pub mod cnn;
 mod error;
+pub mod maddpg;
 pub mod runtime;
 pub mod selftest;
 pub mod synthetic;

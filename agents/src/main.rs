@@ -1,9 +1,11 @@
 //! `dtwn-agent`: the torch side of dtwn as a program. `dtwn` starts it where a node learns; people use `selftest`.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use dtwn_agents::maddpg::worker;
 use dtwn_agents::runtime::{self, DeviceChoice};
 use dtwn_agents::selftest::{self, Outcome};
 use dtwn_agents::{Error, TORCH_VERSION};
@@ -30,6 +32,8 @@ enum Job {
     },
     /// Train the CNN for some steps on synthetic data and print how it went
     Selftest(SelftestArguments),
+    /// Train association agents for a topology; `dtwn train` starts this and shows its progress
+    Train(TrainArguments),
     /// Print the versions of this program and of libtorch, and whether CUDA is there
     Version {
         /// Print one line of JSON
@@ -58,6 +62,27 @@ struct SelftestArguments {
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(clap::Args)]
+struct TrainArguments {
+    /// The topology file; its [maddpg] section says how
+    topology: PathBuf,
+    /// Set a key of the topology
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Seed of networks, noise and minibatches
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where the policy goes; a checkpoint stands beside it until training is done
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// What the policy file says about how it was made
+    #[arg(long, default_value = "dtwn-agent train")]
+    made_by: String,
+    /// Threads that one operation may use
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=1024))]
+    threads: i32,
 }
 
 /// What `version --json` says; the session compares it with its own version before it starts a learning node.
@@ -121,12 +146,25 @@ fn run(job: &Job) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Job::Selftest(arguments) => selftest(arguments),
+        Job::Train(arguments) => train(arguments),
         Job::Node { .. } => {
             dtwn_node::logging::start();
             dtwn_node::agent::run("dtwn-agent")?;
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn train(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
+    runtime::set_threads(arguments.threads)?;
+    let TrainArguments { topology, set, seed, out, made_by, .. } = arguments;
+    let (topology, set, out, made_by) = (topology.clone(), set.clone(), out.clone(), made_by.clone());
+    let job = worker::Job { topology, set, seed: *seed, out, made_by };
+    worker::run(&job, |said| {
+        let line = serde_json::to_string(said).map_err(|error| Error::Report(error.into()))?;
+        writeln!(io::stdout(), "{line}").map_err(Error::Report)
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn selftest(arguments: &SelftestArguments) -> Result<ExitCode, Failure> {
