@@ -164,10 +164,20 @@ fn route_metrics(tcp: &Tcp, dilation: f64) -> RouteMetrics {
                 (tuning.rto_min.in_wall(dilation).as_secs_f64() * 1000.0).round().max(1.0) as u32
             ),
             quickack: Some(tuning.quickack),
-            congctl: Some(tuning.congctl.clone()),
+            congctl: Some(congestion_control(&tuning.congctl)),
             initcwnd: None,
         },
     }
+}
+
+/// The kernel's name for the congestion control asked for.
+fn congestion_control(asked: &str) -> String {
+    if asked != "auto" {
+        return asked.to_owned();
+    }
+    let available = sysctl::read("net.ipv4.tcp_available_congestion_control").unwrap_or_default();
+    let chosen = if available.split_whitespace().any(|name| name == "bbr") { "bbr" } else { "cubic" };
+    chosen.to_owned()
 }
 
 fn sysctls(tuning: &TcpTuning) -> [(&'static str, String); 4] {

@@ -145,7 +145,7 @@ fn settings(place: &Place) -> Check {
         Some(Outcome::Failed { what, .. }) => Check::problem(
             id,
             format!("{what}; congestion controls: {available}"),
-            "cubic is asked for by default: `sudo modprobe tcp_cubic`, or name another as tcp.congctl, or set \
+            "by default bbr is asked for, or cubic: `sudo modprobe tcp_bbr`, or name another as tcp.congctl, or set \
              tcp = \"kernel\"",
         ),
         None => Check::warning(id, "not tried", "mend namespaces and TUN first"),

@@ -40,7 +40,8 @@ fn one(bench: &Bench, mbit: f64) -> Result<Row> {
     let server = iperf_server(&session, "mbs")?;
     let meter = Meter::start(&session, "mbs", interval)?;
     let cpu = session.cpu()?;
-    let words = ["-c", "mbs", "-J", "-O", "1", "-t", &seconds.to_string()];
+    // A flow that keeps the queue filled, as one under bbr does not while it probes.
+    let words = ["-c", "mbs", "-J", "-O", "1", "-C", "cubic", "-t", &seconds.to_string()];
     let output = run(&mut session.exec("bs1", "iperf3".as_ref(), words))?;
     let cpu_s = (session.cpu()? - cpu).as_secs_f64();
     let taken = meter.end()?;

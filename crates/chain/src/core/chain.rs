@@ -176,6 +176,9 @@ impl Core {
         }
         self.state = state.clone();
         self.settle_block(&block);
+        if Some(block.header().leader) == self.id() {
+            self.grow_blocks();
+        }
         let thorough = block.transactions().iter().any(|transaction| transaction.payload.may_void_others());
         self.notify(Event::Committed { block, state, certificate });
         thorough

@@ -28,7 +28,7 @@ pub struct Config {
     /// Send every certificate that this replica assembles to everybody at once, not only when progress stops. Costs
     /// messages; on lossy links it gives each certificate several ways to arrive.
     pub eager_certificates: bool,
-    /// How long submitted transactions are collected before they are passed on together.
+    /// Least time between two messages that pass submitted transactions on; what is submitted meanwhile goes together.
     pub gossip_us: Micros,
     /// Bounds of the mempool.
     pub mempool: MempoolLimits,

@@ -105,6 +105,8 @@ pub struct Core {
     vote_from: Epoch,
     /// Own transactions are passed on at this time.
     gossip_at: Option<Micros>,
+    /// When that was last done.
+    gossiped_at: Micros,
     /// Offences that this replica submitted evidence of, in this epoch.
     accused: BTreeSet<(Epoch, View, ReplicaId)>,
     /// Rounds whose award this replica claimed.
@@ -153,6 +155,7 @@ impl Core {
             next_sequence: 1,
             vote_from: recovered.vote_from,
             gossip_at: None,
+            gossiped_at: 0,
             accused: BTreeSet::new(),
             claimed: BTreeSet::new(),
             records: 0,

@@ -10,6 +10,9 @@ use crate::vote::{Statement, Vote};
 /// Least time that a proposal may trail a vote for it before it is fetched.
 const MIN_PATIENCE_US: Micros = 2_000;
 
+/// A leader whose views are nullified makes its blocks no smaller than this.
+const SMALL_BLOCK_BYTES: usize = 16_384;
+
 /// Smoothed round trip and its variation, as RFC 6298 computes them.
 #[derive(Debug, Clone, Copy)]
 struct RoundTrip {
@@ -42,6 +45,9 @@ pub(super) struct Pace {
     pub(super) strikes: u32,
     /// When each replica was last heard.
     heard: BTreeMap<ReplicaId, Micros>,
+    /// Most bytes of transactions that this replica puts into a block while its larger ones come too late; `None` for as
+    /// many as a block may have.
+    block_bytes: Option<usize>,
     /// No transactions waited when the view's timer was set.
     idle: bool,
     /// When to ask a voter for the current view's proposal, which others have voted for and is not here.
@@ -161,6 +167,25 @@ impl Core {
             let patient = self.pace.slot_at + self.timeout_us(self.current) + self.config.idle_us;
             self.pace.timeout_at = self.pace.timeout_at.map(|at| at.max(patient));
         }
+    }
+
+    /// Most bytes of transactions to put into a block now.
+    pub(super) fn block_bytes(&self) -> usize {
+        let most = self.registry.params().max_block_bytes as usize;
+        self.pace.block_bytes.map_or(most, |bytes| bytes.min(most))
+    }
+
+    /// A view that this replica led was nullified although it made a proposal of so many bytes: over links as slow as
+    /// these, half of that may arrive in time.
+    pub(super) fn shrink_blocks(&mut self, bytes: usize) {
+        self.pace.block_bytes = Some((bytes.min(self.block_bytes()) / 2).max(SMALL_BLOCK_BYTES));
+    }
+
+    /// A block of this replica's own was finalized: the next may be a little larger.
+    pub(super) fn grow_blocks(&mut self) {
+        let most = self.registry.params().max_block_bytes as usize;
+        let grown = self.pace.block_bytes.map(|bytes| bytes + bytes / 8);
+        self.pace.block_bytes = grown.filter(|bytes| *bytes < most);
     }
 
     fn retry_us(&self) -> Micros {

@@ -147,7 +147,7 @@ impl Core {
         let Some(state) = self.execute(&parent) else { return };
         let (block, height) = if state.epoch == self.state.epoch {
             let empty_at = self.pace.slot_at + self.empty_patience_us();
-            let candidates = self.mempool.candidates(&state, self.registry.params().max_block_bytes as usize);
+            let candidates = self.mempool.candidates(&state, self.block_bytes());
             let (block, after) = state.build(&self.registry, view, candidates);
             if block.transactions().is_empty() && self.now < empty_at {
                 self.pace.propose_at = Some(empty_at);

@@ -23,7 +23,8 @@ impl Core {
             Ok(transaction) => {
                 self.persist(Record::Transaction(transaction.clone()));
                 self.notify(Event::Submitted(transaction));
-                let soon = self.now + self.config.gossip_us;
+                // At once when it has been quiet, together when there is much.
+                let soon = self.now.max(self.gossiped_at + self.config.gossip_us);
                 self.gossip_at = Some(self.gossip_at.map_or(soon, |at| at.min(soon)));
                 self.work_arrived();
                 self.dirty = true;
@@ -103,6 +104,7 @@ impl Core {
     /// Passes on transactions of this replica's own that are new or have waited long.
     pub(super) fn gossip(&mut self) {
         self.gossip_at = None;
+        self.gossiped_at = self.now;
         let Some(id) = self.id() else { return };
         let resend = self.resend_us();
         let before = self.now.saturating_sub(resend);

@@ -198,6 +198,12 @@ impl Core {
             Statement::Nullify { .. } => {
                 let leader = self.set().leader(view);
                 self.notify(Event::Nullified { epoch, view, leader });
+                let own = self.views.get(&view).and_then(|state| state.own.notarize);
+                if Some(leader) == self.id()
+                    && let Some(node) = own.and_then(|proposal| self.tree.get(&proposal.block))
+                {
+                    self.shrink_blocks(node.block.body_bytes());
+                }
                 if view >= self.current {
                     self.pace.strikes += 1;
                 }

@@ -314,6 +314,11 @@ impl Bus {
         }
     }
 
+    /// Bytes queued for a peer in one class; 0 for nobody's.
+    pub fn queued_bytes(&self, peer: &NodeName, class: Class) -> usize {
+        self.lane(peer, class).map_or(0, |lane| lane.queued_bytes())
+    }
+
     fn lane(&self, peer: &NodeName, class: Class) -> Result<Arc<LaneShared>, BusError> {
         let peers = self.inner.registry.peers();
         let found = peers.get(peer).map(|peer| Arc::clone(&peer.lanes[class.index()].shared));

@@ -141,11 +141,16 @@ impl LaneShared {
         self.connected.store(false, Relaxed);
     }
 
+    /// Bytes queued, sent or not, until they are acknowledged.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.limits.queue_bytes.saturating_sub(self.room.available_permits())
+    }
+
     pub(crate) fn stats(&self) -> ClassStats {
         let tally = self.outbox().tally();
         ClassStats {
             connected: self.connected.load(Relaxed),
-            queue_bytes: self.limits.queue_bytes.saturating_sub(self.room.available_permits()) as u64,
+            queue_bytes: self.queued_bytes() as u64,
             sent: tally.sent,
             acked: tally.acked,
             dropped: tally.dropped,

@@ -58,6 +58,13 @@ impl Driver {
         let mut outcome = self.step(Input::Tick, None);
         while outcome.is_ok() {
             let free = self.pending < PENDING_MAX;
+            if self.is_due() {
+                // The runtime's timers would take up to a millisecond to tell.
+                outcome = self.tick();
+                if outcome.is_err() {
+                    break;
+                }
+            }
             let due = self.due();
             outcome = tokio::select! {
                 biased;
@@ -90,6 +97,10 @@ impl Driver {
         let wait_us = deadline.saturating_sub(self.now_us());
         // An hour is as good as for ever, and far from the limits of arithmetic.
         Instant::now() + self.clock.wall(wait_us.min(3_600_000_000) as f64 / 1e6)
+    }
+
+    fn is_due(&self) -> bool {
+        self.core.deadline() <= self.now_us()
     }
 
     fn tick(&mut self) -> Result<(), ChainError> {

@@ -36,6 +36,9 @@ pub const MESH_MAX: usize = 16;
 const EXPIRY_S: f64 = 1.0;
 /// Larger answers go with the bulk traffic, so that votes do not wait behind them.
 const CONTROL_BYTES_MAX: usize = 64 * 1024;
+/// Bytes waiting for a peer beyond which no transactions are passed on to it: they will be later, and votes must not wait behind
+/// them.
+const GOSSIP_ROOM_BYTES: usize = 64 * 1024;
 /// A proposal goes with the votes whatever its size, as long as the bus's limit on such messages allows.
 const PROPOSAL_BYTES_MAX: usize = 1000 * 1024;
 
@@ -200,14 +203,22 @@ impl Post {
     }
 
     fn put(&self, to: &NodeName, message: &Message, framed: &Bytes) {
-        let outgoing = self.outgoing(message, framed);
+        let Some(outgoing) = self.outgoing(to, message, framed) else { return };
         // A full queue is a stalled link, and what is lost there will be repeated or asked for.
         if let Err(error) = self.bus.send(to, outgoing) {
             tracing::trace!(%to, %error, "a message of the chain was not queued");
         }
     }
 
-    fn outgoing(&self, message: &Message, framed: &Bytes) -> BusMessage {
+    /// Which way transactions go: beside the votes, unless models are in the way there; `None` when there is no room either way,
+    /// as transactions that wait are passed on again and must not pile up.
+    fn gossip_class(&self, to: &NodeName) -> Option<Class> {
+        [Class::Bulk, Class::Control]
+            .into_iter()
+            .find(|class| self.bus.queued_bytes(to, *class) < GOSSIP_ROOM_BYTES)
+    }
+
+    fn outgoing(&self, to: &NodeName, message: &Message, framed: &Bytes) -> Option<BusMessage> {
         let bytes = framed.len();
         let control = |limit: usize| if bytes <= limit { Class::Control } else { Class::Bulk };
         let (class, key) = match message {
@@ -228,7 +239,7 @@ impl Post {
                 }
             },
             Message::Request(_) => (Class::Control, Some(hash(&framed))),
-            Message::Gossip(_) => (Class::Control, None),
+            Message::Gossip(_) => (self.gossip_class(to)?, None),
             Message::Block(_) | Message::Segment(_) => (control(CONTROL_BYTES_MAX), Some(hash(&framed))),
             Message::Body(body) => match body {
                 BodyMessage::Manifest { .. } | BodyMessage::Chunk { .. } => (Class::Bulk, None),
@@ -239,7 +250,8 @@ impl Post {
             Message::Body(_) => self.expiry * 10,
             _ => self.expiry,
         };
-        BusMessage { class, supersede: key.map(Key), expires_after: Some(patience), body: framed.clone() }
+        let supersede = key.map(Key);
+        Some(BusMessage { class, supersede, expires_after: Some(patience), body: framed.clone() })
     }
 }
 
