@@ -1,0 +1,295 @@
+//! The tables of a report.
+
+use dtwn_proto::event::Level;
+use serde_json::Value;
+
+use super::{
+    collect::Collected,
+    html::{Column, numbers, paragraph, properties, table, words},
+};
+use crate::{state::Phase, tui::format};
+
+/// Rows up to which a table is shown unfolded.
+const OPEN_ROWS: usize = 24;
+
+fn digits(value: f64, digits: usize) -> String {
+    if value.is_finite() { format!("{value:.digits$}") } else { "–".into() }
+}
+
+fn or_dash(value: Option<f64>, places: usize) -> String {
+    value.map_or("–".into(), |value| digits(value, places))
+}
+
+/// How the run was made.
+pub fn manifest(manifest: &Value) -> String {
+    if manifest.is_null() {
+        return paragraph(
+            "There is no manifest.json: the run ended before its network was up, or the file is damaged.",
+        );
+    }
+    let text = |pointer: &str| plain(manifest.pointer(pointer).unwrap_or(&Value::Null));
+    let started = manifest.pointer("/started_unix_s").and_then(Value::as_u64);
+    let started = started.map(|s| std::time::UNIX_EPOCH + std::time::Duration::from_secs(s));
+    let command = manifest
+        .pointer("/command")
+        .and_then(Value::as_array)
+        .map(|words| words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "));
+    let offered = |kind: &str| {
+        manifest
+            .pointer(&format!("/offered_bps_emulated/{kind}"))
+            .and_then(Value::as_f64)
+            .map_or(String::new(), |bps| format!("{} Mbit/s {kind}", digits(bps / 1e6, 1)))
+    };
+    let privilege = manifest.pointer("/unprivileged").and_then(Value::as_bool);
+    let mut html = properties(&[
+        ("Program", format!("{} {}", text("/program/name"), text("/program/version"))),
+        ("Commit", text("/program/git_commit")),
+        ("Command", command.unwrap_or_default()),
+        (
+            "Started",
+            started.map_or(String::new(), |time| humantime::format_rfc3339_seconds(time).to_string()),
+        ),
+        ("Seed", text("/seed")),
+        ("Dilation", text("/dilation")),
+        ("Topology (BLAKE3)", text("/topology_blake3")),
+        ("Offered, emulated", ["uplink", "downlink", "access"].map(offered).join(", ")),
+        (
+            "Privileges",
+            privilege.map_or("", |un| if un { "none" } else { "CAP_SYS_ADMIN, CAP_NET_ADMIN" }).into(),
+        ),
+        ("Kernel", text("/host/kernel")),
+        ("CPU", format!("{}, {} cores", text("/host/cpu"), text("/host/cores"))),
+        ("Memory", text("/host/memory")),
+        ("Clock source", text("/host/clock_source")),
+        ("Load before", text("/host/load")),
+        ("Capacity", text("/capacity")),
+    ]);
+    if let Some(tcp) = manifest.pointer("/tcp").and_then(Value::as_object) {
+        let rows: Vec<_> = tcp.iter().map(|(key, value)| vec![key.clone(), plain(value)]).collect();
+        html += &table(
+            "TCP settings as read back from a node",
+            &[words("setting"), words("value")],
+            &rows,
+            OPEN_ROWS,
+        );
+    }
+    html
+}
+
+/// A JSON value for people.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
+        Value::Object(map) => {
+            let pairs = map.iter().map(|(key, value)| format!("{key}: {}", plain(value)));
+            pairs.collect::<Vec<_>>().join("; ")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// What the figures can be trusted for.
+pub fn fidelity(run: &Collected) -> String {
+    let state = &run.data.run;
+    let fidelity = &state.fidelity;
+    properties(&[
+        ("Verdict", fidelity.verdict.to_string()),
+        ("Reasons", if fidelity.reasons.is_empty() { "none".into() } else { fidelity.reasons.join("; ") }),
+        ("Lateness, median", format!("{} µs", digits(fidelity.lateness_us_p50, 1))),
+        ("Lateness, p99", format!("{} µs", digits(fidelity.lateness_us_p99, 1))),
+        ("Dropped by the host", format!("{} packets", fidelity.host_drops)),
+        ("Events lost", state.events_lost.to_string()),
+        ("CPU of the session", format!("{} s", digits(state.session_cpu_s, 2))),
+    ])
+}
+
+/// The nodes.
+pub fn nodes(run: &Collected) -> String {
+    let columns: [Column; 9] = [
+        words("node"),
+        words("role"),
+        words("address"),
+        numbers("users"),
+        words("state"),
+        numbers("restarts"),
+        words("last end"),
+        numbers("CPU (s)"),
+        numbers("memory, peak (MiB)"),
+    ];
+    let rows = run.data.run.nodes.values().map(|node| {
+        let phase = match (&run.data.run.ended, node.phase) {
+            (Some(_), Phase::Exited) => "over",
+            (_, phase) => phase.as_str(),
+        };
+        vec![
+            node.info.name.clone(),
+            node.info.role.clone(),
+            node.info.address.clone(),
+            node.info.users.to_string(),
+            phase.into(),
+            node.restarts.to_string(),
+            node.exit.map_or("–".into(), |exit| {
+                format!("{exit}{}", if node.exit_expected { "" } else { ", unexpected" })
+            }),
+            digits(node.used.cpu_s, 2),
+            digits(node.rss_peak_bytes as f64 / f64::from(1 << 20), 1),
+        ]
+    });
+    let rows: Vec<_> = rows.collect();
+    table("Nodes", &columns, &rows, OPEN_ROWS)
+}
+
+/// The links.
+pub fn links(run: &Collected) -> String {
+    let columns: [Column; 13] = [
+        words("link"),
+        words("kind"),
+        numbers("rate (Mbit/s)"),
+        numbers("delay (ms)"),
+        numbers("loss set (%)"),
+        numbers("carried (MB)"),
+        numbers("packets"),
+        numbers("lost (%)"),
+        numbers("by loss"),
+        numbers("by queue"),
+        numbers("down, cut"),
+        numbers("by host"),
+        numbers("late"),
+    ];
+    let rows = run.data.run.links.values().map(|link| {
+        let (info, counters) = (&link.info, &link.counters);
+        let dropped = &counters.dropped;
+        let share = dropped.total() as f64 / counters.sent as f64 * 100.0;
+        vec![
+            info.name.clone(),
+            if info.up { info.kind.clone() } else { format!("{}, down", info.kind) },
+            or_dash(info.rate_bps.map(|bps| bps / 1e6), 1),
+            digits(info.delay_ms, 2),
+            digits(info.loss * 100.0, 2),
+            digits(counters.bytes as f64 / 1e6, 2),
+            counters.sent.to_string(),
+            digits(share, 2),
+            dropped.loss.to_string(),
+            dropped.queue.to_string(),
+            (dropped.down + dropped.partition + dropped.unroutable).to_string(),
+            dropped.host.to_string(),
+            counters.late.to_string(),
+        ]
+    });
+    let rows: Vec<_> = rows.collect();
+    paragraph(
+        "Counters of the medium over the whole run; rate, delay and loss as set at its end. MB are 10^6 bytes of IP delivered.",
+    ) + &table("Links", &columns, &rows, OPEN_ROWS)
+}
+
+/// What went through the air.
+pub fn transfers(run: &Collected) -> String {
+    let columns = [
+        words("kind"),
+        numbers("count"),
+        numbers("payload (MB)"),
+        numbers("p50 measured (ms)"),
+        numbers("p50 predicted (ms)"),
+        numbers("p99 measured (ms)"),
+        numbers("p99 predicted (ms)"),
+    ];
+    let rows: Vec<_> = run
+        .data
+        .run
+        .transfers
+        .iter()
+        .map(|(kind, stats)| {
+            let (p50, p50_predicted) = stats.quantile_ms(0.5);
+            let (p99, p99_predicted) = stats.quantile_ms(0.99);
+            let mut row = vec![kind.clone(), stats.count.to_string(), digits(stats.bytes as f64 / 1e6, 2)];
+            row.extend([p50, p50_predicted, p99, p99_predicted].map(|ms| digits(ms, 1)));
+            row
+        })
+        .collect();
+    match rows.is_empty() {
+        true => String::new(),
+        false => table("Transfers, measured beside predicted", &columns, &rows, OPEN_ROWS),
+    }
+}
+
+/// What happened.
+pub fn timeline(run: &Collected) -> String {
+    let columns = [numbers("time (s)"), words("grade"), words("about"), words("what")];
+    let row = |entry: &crate::tui::data::Entry| {
+        let level = match entry.level {
+            Level::Info => "info",
+            Level::Warning => "warning",
+            Level::Error => "error",
+        };
+        vec![format::seconds(entry.at_ns), level.into(), entry.subject.clone(), entry.text.clone()]
+    };
+    let faults: Vec<_> = run.faults.iter().map(row).collect();
+    let all: Vec<_> = run.data.timeline.iter().map(row).collect();
+    let mut html = match faults.is_empty() {
+        true => paragraph("Nothing disturbed this run, and nobody interfered."),
+        false => table("Faults and interventions", &columns, &faults, 200),
+    };
+    html += &table("All that happened, the newest 2000 at most", &columns, &all, OPEN_ROWS);
+    html
+}
+
+/// What came of the chain.
+pub fn chain(run: &Collected) -> String {
+    let chain = &run.data.run.chain;
+    if !chain.is_on() {
+        return paragraph("No chain was kept in this run.");
+    }
+    let ms = |value: Option<f64>| value.map_or("–".into(), |ms| format!("{} ms", digits(ms, 1)));
+    let missed =
+        chain.missed().iter().map(|(bs, count)| format!("{bs} {count}")).collect::<Vec<_>>().join(", ");
+    let coins: Vec<_> = chain.coins.iter().map(|micro| digits(*micro as f64 / 1e6, 2)).collect();
+    let html = properties(&[
+        ("Height", chain.height().to_string()),
+        ("Epoch", format!("{}, producers {}", chain.election.epoch, chain.election.producers.join(", "))),
+        ("Views", format!("{}, of them nullified {}", chain.views(), chain.nullified())),
+        ("Without a block", if missed.is_empty() { "none".into() } else { missed }),
+        (
+            "Transactions",
+            format!(
+                "{}, {} each emulated second",
+                chain.transactions(),
+                digits(chain.transactions_per_s(), 2)
+            ),
+        ),
+        ("Finality, p50", ms(chain.finality_ms(0.5))),
+        ("Finality, p99", ms(chain.finality_ms(0.99))),
+        ("Blocks, p50", ms(chain.block_finality_ms(0.5))),
+        ("Blocks, p99", ms(chain.block_finality_ms(0.99))),
+        ("Coins, by BS", coins.join(", ")),
+        ("Offences proved", chain.evidence.len().to_string()),
+        ("Contradictions", chain.conflict_count.to_string()),
+    ]);
+    let columns = [
+        words("node"),
+        numbers("height"),
+        words("tip"),
+        numbers("views"),
+        numbers("nullified"),
+        numbers("blocks"),
+        numbers("transactions"),
+        numbers("own submitted"),
+        numbers("own finalized"),
+        numbers("rejected"),
+        numbers("invalid messages"),
+    ];
+    let rows: Vec<_> = chain
+        .lanes
+        .iter()
+        .map(|(node, lane)| {
+            let mut row = vec![node.clone(), lane.height.to_string(), lane.tip.clone()];
+            let counts =
+                [lane.views, lane.nullified, lane.blocks, lane.transactions, lane.submitted, lane.finalized];
+            row.extend(counts.map(|count| count.to_string()));
+            row.extend([lane.rejected + lane.dropped, lane.invalid].map(|count| count.to_string()));
+            row
+        })
+        .collect();
+    html + &table("Chains of the nodes", &columns, &rows, OPEN_ROWS)
+}
