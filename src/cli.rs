@@ -63,6 +63,8 @@ pub enum Command {
     /// Look at the chain of a run or session, check it, repair a node's.
     #[command(subcommand)]
     Chain(ChainCommand),
+    /// Compare association policies on the same held-out channel states.
+    Compare(CompareArgs),
     /// Simulate a part of the network in virtual time.
     #[command(subcommand)]
     Simulate(SimulateCommand),
@@ -182,9 +184,9 @@ pub struct AttachArgs {
 /// How the terminal view behaves.
 #[derive(Debug, Args)]
 pub struct ViewArgs {
-    /// Frames a second in the terminal view, at most.
-    #[arg(long, value_name = "COUNT", default_value_t = 4)]
-    pub fps: u32,
+    /// Frames a second in the terminal view, at most; 4 unless `fps` in the configuration file says otherwise.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub fps: Option<u32>,
 }
 
 /// `dtwn down`.
@@ -559,4 +561,43 @@ pub struct SimulateChainArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `dtwn compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// The topology file.
+    pub topology: PathBuf,
+    /// Which policies: random, average, greedy, optimal, static, maddpg.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "random,average,greedy,optimal")]
+    pub policies: Vec<String>,
+    /// How many held-out channel states.
+    #[arg(long, value_name = "COUNT", default_value_t = 200)]
+    pub instances: u64,
+    /// Seed of their streams; the topology's by default.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Where the BSs of the instances stand.
+    #[arg(long, value_enum, default_value_t = Networks::Topology)]
+    pub networks: Networks,
+    /// Show policies the state of so many slots ago, and charge them by the true one.
+    #[arg(long, value_name = "SLOTS", default_value_t = 0)]
+    pub staleness: u32,
+    /// File of a static or maddpg policy; the topology's `association.file` by default.
+    #[arg(long, value_name = "FILE")]
+    pub policy_file: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
+}
+
+/// Where the BSs of held-out instances stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Networks {
+    /// Where the topology puts them.
+    Topology,
+    /// Anew in each instance, in the ring of `association.distance_min` and `association.distance_max`.
+    Random,
 }

@@ -61,6 +61,9 @@ pub fn run(args: &UpArgs) -> Result<u8> {
     if plan.topology().learning.trains() {
         agent_program::require()?;
     }
+    if to_watch {
+        tui::check_settings()?;
+    }
     let run_dir = prepare_run_dir(&args.out, &name, &plan, args)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -6,6 +6,7 @@ use dtwn_proto::control::{LinkChange, NodeAction, Request};
 use super::{
     data::Data,
     replay::{self, Order},
+    theme,
 };
 use crate::{
     cli::{Cli, Command, LinkCommand, LinkEndArgs},
@@ -15,7 +16,7 @@ use crate::{
 /// Verbs of the program that make sense here.
 const VERBS: [&str; 8] = ["link", "partition", "heal", "kill", "pause", "resume", "restart", "down"];
 /// Verbs of the screen.
-const OWN: [&str; 6] = ["detach", "export", "freeze", "help", "quit", "stop"];
+const OWN: [&str; 7] = ["detach", "export", "freeze", "help", "quit", "stop", "theme"];
 
 /// Verbs of a replay.
 const REPLAY: [&str; 4] = ["pause", "play", "seek", "speed"];
@@ -39,6 +40,8 @@ pub enum Parsed {
     Freeze,
     /// Show the keys.
     Help,
+    /// Wear a theme.
+    Theme(String),
     /// Write the view to a file.
     Export(String),
     /// Ask something of a replay.
@@ -71,6 +74,8 @@ pub fn parse(line: &str, screens: &[&str]) -> Result<Parsed, String> {
         ("stop" | "down", None) => return Ok(Parsed::Stop),
         ("freeze", _) => return Ok(Parsed::Freeze),
         ("help", _) => return Ok(Parsed::Help),
+        ("theme", Some(name)) => return Ok(Parsed::Theme(name.clone())),
+        ("theme", None) => return Err(format!("theme needs a name: {}", theme::NAMES.join(", "))),
         ("export", Some(path)) => return Ok(Parsed::Export(path.clone())),
         ("export", None) => return Err("export needs a file: view.svg, view.csv or view.json".into()),
         ("play", None) => return Ok(Parsed::Replay(Order::Play)),
@@ -180,6 +185,7 @@ pub fn completions(before: &str, screens: &[&str], data: &Data, replay: bool) ->
 /// A recorded run takes no orders.
 fn replay_candidates(done: &[&str], screens: &[&str]) -> Vec<String> {
     match done {
+        ["theme"] => theme::NAMES.map(Into::into).into(),
         [] => {
             let own = OWN.iter().filter(|verb| !matches!(**verb, "detach" | "stop"));
             let titles = screens.iter().map(|title| title.to_lowercase());
@@ -201,6 +207,7 @@ fn candidates(done: &[&str], begun: &str, screens: &[&str], data: &Data) -> Vec<
             all.sort();
             all
         }
+        ["theme"] => theme::NAMES.map(Into::into).into(),
         ["link"] => vec!["set".into(), "down".into(), "up".into()],
         ["link", verb, rest @ ..] => {
             if begun.starts_with('-') {

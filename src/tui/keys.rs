@@ -1,8 +1,10 @@
 //! The keys: one table that is searched when a key is pressed and printed in the footer and the help.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::replay::Order;
+use super::{replay::Order, screens};
 
 /// What a key asks for. Screens answer to those that concern them.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -95,6 +97,31 @@ pub enum Action {
     Replay(Order),
 }
 
+impl Action {
+    /// The name by which a configuration file means it: `next-screen`, `screen-1`, `replay-toggle`.
+    pub fn name(self) -> String {
+        if let Self::Screen(index) = self {
+            return format!("screen-{}", index + 1);
+        }
+        // The variants' own names, in the form that settings have elsewhere.
+        let mut name = String::new();
+        for c in format!("{self:?}").replace("(-", "(back").replace(".0)", ")").chars() {
+            match c {
+                c if c.is_ascii_uppercase() || c.is_ascii_digit() => {
+                    if !name.is_empty() && !name.ends_with('-') {
+                        name.push('-');
+                    }
+                    name.push(c.to_ascii_lowercase());
+                }
+                c if c.is_ascii_alphanumeric() => name.push(c),
+                _ if name.ends_with('-') || matches!(c, ')') => {}
+                _ => name.push('-'),
+            }
+        }
+        name
+    }
+}
+
 /// A line of the key table.
 #[derive(Debug, Clone, Copy)]
 pub struct Binding {
@@ -173,14 +200,108 @@ pub const REPLAY: &[Binding] = &[
     ),
 ];
 
-/// The action of a key on a screen.
-pub fn action(screen: &[Binding], key: &str) -> Option<Action> {
-    find(screen, key).or_else(|| find(GLOBAL, key))
+/// Which keys mean what: the tables, and what a person has set in their place.
+#[derive(Debug, Clone, Default)]
+pub struct KeyMap {
+    /// Actions by name, and their keys.
+    chosen: BTreeMap<String, Vec<String>>,
 }
 
-/// The action of a key in one table.
-pub fn find(table: &[Binding], key: &str) -> Option<Action> {
-    table.iter().find(|binding| binding.keys.contains(&key)).map(|binding| binding.action)
+impl KeyMap {
+    /// The tables with other keys for some actions.
+    ///
+    /// # Errors
+    /// In one sentence: an action or a key that is none, or a key with two meanings on one screen.
+    pub fn new(chosen: BTreeMap<String, Vec<String>>) -> Result<Self, String> {
+        let tables = || screens::all().into_iter().map(|screen| (screen.title(), screen.keys()));
+        let bindings = || tables().flat_map(|(_, table)| table).chain(GLOBAL).chain(REPLAY);
+        let known: BTreeSet<String> = bindings().map(|binding| binding.action.name()).collect();
+        for (action, keys) in &chosen {
+            if !known.contains(action) {
+                let near = dtwn_model::suggest(action, known.iter().map(String::as_str));
+                let known = || known.iter().cloned().collect::<Vec<_>>().join(", ");
+                let hint = near.map_or_else(known, |near| format!("did you mean `{near}`?"));
+                return Err(format!("keys.{action} is no action; {hint}"));
+            }
+            if keys.is_empty() {
+                return Err(format!("keys.{action} has no key: name at least one"));
+            }
+            if let Some(bad) = keys.iter().find(|key| !is_key(key)) {
+                return Err(format!(
+                    "keys.{action}: `{bad}` is no key; a key is a character, ctrl-x, f1 to f12 or one of {}",
+                    NAMED.join(", ")
+                ));
+            }
+        }
+        let map = Self { chosen };
+        for (title, table) in tables() {
+            let here: Vec<_> = table.iter().chain(GLOBAL).collect();
+            for binding in &here {
+                let mine = map.chosen.get(&binding.action.name()).into_iter().flatten();
+                for key in mine {
+                    let taken = |other: &&&Binding| {
+                        other.action != binding.action && map.keys_of(other).contains(&key.as_str())
+                    };
+                    if let Some(other) = here.iter().find(taken) {
+                        let (one, two) = (binding.action.name(), other.action.name());
+                        return Err(format!("`{key}` would mean both {one} and {two} on {title}"));
+                    }
+                }
+            }
+        }
+        Ok(map)
+    }
+
+    /// The keys of a line of a table.
+    pub fn keys_of<'a>(&'a self, binding: &Binding) -> Vec<&'a str> {
+        match self.chosen.get(&binding.action.name()) {
+            Some(keys) => keys.iter().map(String::as_str).collect(),
+            None => binding.keys.to_vec(),
+        }
+    }
+
+    /// The action of a key in one table.
+    pub fn find(&self, table: &[Binding], key: &str) -> Option<Action> {
+        let means = |binding: &&Binding| match self.chosen.is_empty() {
+            true => binding.keys.contains(&key),
+            false => self.keys_of(binding).contains(&key),
+        };
+        table.iter().find(means).map(|binding| binding.action)
+    }
+
+    /// The action of a key on a screen.
+    pub fn action(&self, screen: &[Binding], key: &str) -> Option<Action> {
+        self.find(screen, key).or_else(|| self.find(GLOBAL, key))
+    }
+}
+
+/// Keys with a name; all others are characters.
+const NAMED: [&str; 15] = [
+    "space",
+    "enter",
+    "esc",
+    "tab",
+    "backtab",
+    "backspace",
+    "delete",
+    "up",
+    "down",
+    "left",
+    "right",
+    "home",
+    "end",
+    "pageup",
+    "pagedown",
+];
+
+/// Whether [`name`] could give this.
+fn is_key(text: &str) -> bool {
+    let single = |text: &str| text.chars().count() == 1 && !text.contains(|c: char| c.is_whitespace());
+    let function = |text: &str| text.parse::<u8>().is_ok_and(|number| (1..=12).contains(&number));
+    single(text)
+        || NAMED.contains(&text)
+        || text.strip_prefix("ctrl-").is_some_and(|key| single(key) && key.to_lowercase() == key)
+        || text.strip_prefix('f').is_some_and(function)
 }
 
 /// A key's name: the character itself, `ctrl-c`, `enter`, `f1` …; `None` for keys that nothing here uses.
@@ -227,6 +348,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_action_has_a_name_of_its_own() {
+        let mut names = std::collections::BTreeMap::new();
+        for binding in screens::all().iter().flat_map(|screen| screen.keys()).chain(GLOBAL).chain(REPLAY) {
+            let before = names.insert(binding.action.name(), binding.action);
+            assert!(before.is_none_or(|before| before == binding.action), "{:?}", binding.action);
+        }
+        assert_eq!(Action::NextScreen.name(), "next-screen");
+        assert_eq!(Action::Screen(0).name(), "screen-1");
+        assert_eq!(Action::Replay(Order::Toggle).name(), "replay-toggle");
+        assert_eq!(Action::Replay(Order::Step(-1)).name(), "replay-step-back-1");
+        assert_eq!(Action::Replay(Order::leap(true)).name(), "replay-leap-5");
     }
 
     #[test]

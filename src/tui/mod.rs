@@ -15,6 +15,7 @@ mod logs;
 mod model;
 pub mod replay;
 mod screens;
+mod settings;
 mod sites;
 mod table;
 mod terminal;
@@ -44,9 +45,9 @@ use nix::sys::signal::{SigSet, Signal};
 use self::{
     logs::LogFiles,
     model::{Effect, Feed, Leave, Model, Msg},
+    settings::Settings,
     sites::Sites,
     terminal::Screen,
-    theme::Theme,
 };
 use crate::{
     client::Client,
@@ -61,13 +62,24 @@ const ORDERS_MAX: usize = 64;
 /// How often log files are looked at while they show.
 const LOG_PERIOD: Duration = Duration::from_millis(300);
 
+/// Frames a second at most, where nobody says.
+const FPS: u32 = 4;
+
+/// Looks whether the person's settings can be read, before anything is started for them.
+///
+/// # Errors
+/// When they cannot.
+pub fn check_settings() -> Result<()> {
+    Settings::load().map(drop)
+}
+
 /// How the view behaves.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// Refuse everything that would change the run.
     pub read_only: bool,
-    /// Frames a second, at most.
-    pub fps: u32,
+    /// Frames a second at most; `None` leaves it to the person's settings.
+    pub fps: Option<u32>,
 }
 
 /// Shows a session until the person leaves or the terminal goes; the exit code.
@@ -100,10 +112,11 @@ fn show(name: &str, run_dir: &Path, source: Source, options: Options) -> Result<
     block_signals()?;
     let (messages, inbox) = sync_channel(MESSAGES_MAX);
     let wants_logs = Arc::new(AtomicBool::new(false));
-    let screen = Screen::open()?;
+    let settings = Settings::load()?;
+    let screen = Screen::open(!settings.no_mouse)?;
     let size = screen.size();
-    let mut model =
-        Model::new(name.to_owned(), run_dir.to_owned(), options.read_only, size, Theme::from_environment());
+    let mut model = Model::new(name.to_owned(), run_dir.to_owned(), options.read_only, size, settings.theme);
+    model.keys = settings.keys;
     model.sites = Sites::read(run_dir);
 
     // A recorded run takes no orders: its end of the queue is gone at once.
@@ -127,7 +140,7 @@ fn show(name: &str, run_dir: &Path, source: Source, options: Options) -> Result<
     let (flag, dir) = (Arc::clone(&wants_logs), run_dir.to_owned());
     start(&messages, "logs", move |messages| read_logs(&dir, &flag, messages));
 
-    let frame = frame_time(options.fps);
+    let frame = frame_time(options.fps.or(settings.fps).unwrap_or(FPS));
     let leave = Loop { model, screen, orders, messages, wants_logs, player, frame }.run(&inbox)?;
     conclude(name, leave)
 }

@@ -10,6 +10,7 @@ use dtwn_proto::{
 
 use super::{
     data::Data,
+    keys::KeyMap,
     line_input::LineInput,
     logs::{LogLine, LogStore},
     replay::{self, News},
@@ -190,6 +191,8 @@ pub struct Model {
     pub logs: LogStore,
     /// Colours.
     pub theme: Theme,
+    /// Which keys mean what.
+    pub keys: KeyMap,
     /// The screens, in the order of their numbers.
     pub screens: Vec<Box<dyn Screen>>,
     /// The one that shows.
@@ -225,6 +228,7 @@ impl Model {
             sites: Sites::default(),
             logs: LogStore::default(),
             theme,
+            keys: KeyMap::default(),
             screens: screens::all(),
             current: 0,
             dialog: Dialog::None,

@@ -26,23 +26,24 @@ use crate::error::{Error, Result};
 /// The screen while it is ours. Dropping it, or a panic anywhere, gives the terminal back as it was.
 pub struct Screen {
     terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
+    mouse: bool,
 }
 
 impl Screen {
-    /// Takes the terminal.
+    /// Takes the terminal, and the mouse unless it is left to the terminal.
     ///
     /// # Errors
     /// When standard output is no terminal.
-    pub fn open() -> Result<Self> {
+    pub fn open(mouse: bool) -> Result<Self> {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             give_back();
             before(panic);
         }));
-        set_up().map_err(Error::Output)?;
+        set_up(mouse).map_err(Error::Output)?;
         let backend = CrosstermBackend::new(BufWriter::with_capacity(64 * 1024, stdout()));
         let terminal = Terminal::new(backend).map_err(Error::Output)?;
-        Ok(Self { terminal })
+        Ok(Self { terminal, mouse })
     }
 
     /// Columns and rows.
@@ -73,7 +74,7 @@ impl Screen {
     /// # Errors
     /// When the terminal refuses.
     pub fn reopen(&mut self) -> Result<()> {
-        set_up().map_err(Error::Output)?;
+        set_up(self.mouse).map_err(Error::Output)?;
         self.forget();
         Ok(())
     }
@@ -85,9 +86,10 @@ impl Drop for Screen {
     }
 }
 
-fn set_up() -> std::io::Result<()> {
+fn set_up(mouse: bool) -> std::io::Result<()> {
     enable_raw_mode()?;
-    execute!(stdout(), EnterAlternateScreen, EnableMouseCapture, EnableBracketedPaste, cursor::Hide)
+    execute!(stdout(), EnterAlternateScreen, EnableBracketedPaste, cursor::Hide)?;
+    if mouse { execute!(stdout(), EnableMouseCapture) } else { Ok(()) }
 }
 
 fn give_back() {

@@ -15,6 +15,7 @@ use super::{
     model::{COMMANDS_MAX, Dialog, Effect, Feed, Field, Form, Leave, Model, Msg},
     replay::News,
     screens::Reply,
+    theme::Theme,
     view::Zone,
 };
 use crate::state::Phase;
@@ -88,14 +89,14 @@ fn key(model: &mut Model, name: &str) -> Vec<Effect> {
     }
     match std::mem::take(&mut model.dialog) {
         Dialog::None => {
-            let replayed = model.replay.and_then(|_| keys::find(keys::REPLAY, name));
-            match replayed.or_else(|| keys::action(model.screen().keys(), name)) {
+            let replayed = model.replay.and_then(|_| model.keys.find(keys::REPLAY, name));
+            match replayed.or_else(|| model.keys.action(model.screen().keys(), name)) {
                 Some(action) => act(model, action),
                 None => Vec::new(),
             }
         }
         Dialog::Help(top) => {
-            match keys::action(&[], name) {
+            match model.keys.action(&[], name) {
                 Some(Action::Up) => model.dialog = Dialog::Help(top.saturating_sub(1)),
                 Some(Action::Down) => model.dialog = Dialog::Help(top.saturating_add(1)),
                 Some(Action::PageUp) => model.dialog = Dialog::Help(top.saturating_sub(10)),
@@ -445,6 +446,10 @@ fn run_command(model: &mut Model, text: &str) -> Vec<Effect> {
         Ok(Parsed::Detach) => model.leave = Some(Leave::Detach),
         Ok(Parsed::Stop) => return ask(model, Some("End the run?".into()), stop()),
         Ok(Parsed::Freeze) => freeze(model),
+        Ok(Parsed::Theme(name)) => match Theme::named(&name) {
+            Ok(theme) => model.theme = theme,
+            Err(why) => say(model, Level::Error, why),
+        },
         Ok(Parsed::Help) => model.dialog = Dialog::Help(0),
         Ok(Parsed::Export(path)) => return vec![Effect::Export(PathBuf::from(path))],
         Err(why) => say(model, Level::Error, why),

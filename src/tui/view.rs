@@ -183,7 +183,8 @@ fn footer(model: &Model, area: Rect, buf: &mut Buffer) {
     // Help and quit are always there: whoever knows these two finds the rest.
     let (last, rest): (Vec<&Binding>, Vec<&Binding>) =
         GLOBAL.iter().filter(|b| !b.hint.is_empty()).partition(|b| matches!(b.hint, "help" | "quit"));
-    let wide = |binding: &Binding| (binding.keys[0].len() + binding.hint.chars().count() + 3) as u16;
+    let key = |binding: &Binding| model.keys.keys_of(binding).first().copied().unwrap_or_default();
+    let wide = |binding: &Binding| (key(binding).len() + binding.hint.chars().count() + 3) as u16;
     let reserved: u16 = last.iter().map(|binding| wide(binding)).sum();
     let screen = model.screen().keys().iter().filter(|binding| !binding.hint.is_empty());
     let mut shown: Vec<&Binding> = Vec::new();
@@ -197,7 +198,7 @@ fn footer(model: &Model, area: Rect, buf: &mut Buffer) {
     }
     for binding in shown.into_iter().chain(last) {
         let room = |x: u16| area.right().saturating_sub(x) as usize;
-        (x, _) = buf.set_stringn(x, area.y, binding.keys[0], room(x), theme.title());
+        (x, _) = buf.set_stringn(x, area.y, key(binding), room(x), theme.title());
         (x, _) = buf.set_stringn(x, area.y, format!(" {}  ", binding.hint), room(x), theme.dim());
     }
 }
@@ -273,7 +274,7 @@ fn help(model: &Model, top: usize, area: Rect, buf: &mut Buffer) {
         let shown = table.iter().filter(|binding| !binding.help.is_empty());
         shown
             .map(|binding| {
-                let keys = binding.keys.join(" ");
+                let keys = model.keys.keys_of(binding).join(" ");
                 Line::from(vec![
                     Span::styled(format!("{keys:>18}  "), theme.title()),
                     Span::raw(binding.help),
