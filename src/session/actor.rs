@@ -816,6 +816,7 @@ fn is_for_agents(what: &What) -> bool {
         What::Transfer(_)
             | What::TwinAges { .. }
             | What::Round(_)
+            | What::Association(_)
             | What::Notice { .. }
             | What::ChainProgress(_)
             | What::ChainBlocks { .. }

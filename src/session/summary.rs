@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     error::{Error, Result},
-    state::{ChainLane, ChainState, RunState},
+    state::{AssociationState, ChainLane, ChainState, RunState},
 };
 
 /// Schema of the file.
@@ -53,6 +53,7 @@ fn summarise(state: &RunState, plan: &Plan, teardown_ms: f64, recorder_failure: 
         "events_lost": state.events_lost,
         "recorder_failure": recorder_failure,
         "session_cpu_s": state.session_cpu_s,
+        "association": association(&state.association),
         "chain": chain(&state.chain),
         "nodes": state.nodes.values().map(|node| json!({
             "id": node.info.name,
@@ -85,6 +86,23 @@ fn summarise(state: &RunState, plan: &Plan, teardown_ms: f64, recorder_failure: 
                 "predicted_ms_p99": predicted_p99,
             }))
         }).collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+/// What came of the policy; null for a run in which none decided.
+fn association(association: &AssociationState) -> Value {
+    let Some(last) = association.last() else {
+        return Value::Null;
+    };
+    json!({
+        "policy": last.policy,
+        "rounds": association.ended,
+        "predicted_ms": association.mean_ms().map(|(predicted, _)| predicted),
+        "measured_ms": association.mean_ms().map(|(_, measured)| measured),
+        "ratio_to_optimal": association.ratio_to_optimal(),
+        "k_by_bs": last.k,
+        "migrations": association.migrations,
+        "decision_us": association.decision_us(),
     })
 }
 

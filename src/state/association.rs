@@ -95,12 +95,8 @@ mod tests {
             decision_us: 100.0 * round as f64,
             ..AssociationDecision::default()
         };
-        let ended = |round, duration_ms| Round {
-            round,
-            completed_by: vec![],
-            missed_by: vec![],
-            duration_ms,
-        };
+        let ended =
+            |round, duration_ms| Round { round, completed_by: vec![], missed_by: vec![], duration_ms };
         state.decided(&decision(1, 1000.0, None));
         state.round_ended(&ended(1, 2500.0));
         // Told twice, counted once; a round that nobody decided on counts nowhere.
