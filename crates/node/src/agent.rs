@@ -260,7 +260,7 @@ async fn converse(program: &str) -> Result<(), AgentError> {
     }
 }
 
-fn prepare(config: AgentConfig, frames: mpsc::Sender<FromAgent>) -> Result<Node, AgentError> {
+pub(crate) fn prepare(config: AgentConfig, frames: mpsc::Sender<FromAgent>) -> Result<Node, AgentError> {
     let loaded = topology::parse("topology.toml", config.topology.clone(), &Overrides::default())?;
     let plan = Plan::new(&loaded.topology)?;
     let index = plan

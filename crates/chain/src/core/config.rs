@@ -25,9 +25,8 @@ pub struct Config {
     pub timeout_max_us: Micros,
     /// Least interval between repetitions of what may have been lost.
     pub retry_min_us: Micros,
-    /// Send every certificate that this replica assembles to everybody at once, not only when progress stops. Costs
-    /// messages; on lossy links it gives each certificate several ways to arrive.
-    pub eager_certificates: bool,
+    /// Whether every certificate that this replica assembles goes to everybody at once, and not only when progress stops.
+    pub eager_certificates: Eager,
     /// Least time between two messages that pass submitted transactions on; what is submitted meanwhile goes together.
     pub gossip_us: Micros,
     /// Bounds of the mempool.
@@ -42,11 +41,23 @@ impl Default for Config {
             timeout_min_us: 100_000,
             timeout_max_us: 10_000_000,
             retry_min_us: 50_000,
-            eager_certificates: true,
+            eager_certificates: Eager::Slow,
             gossip_us: 2_000,
             mempool: MempoolLimits::default(),
         }
     }
+}
+
+/// When a certificate that a replica assembles goes to everybody at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Eager {
+    /// Always: half as many messages again, and each certificate has several ways to arrive.
+    Always,
+    /// In views that take longer than three round trips, since in those something was lost or late.
+    #[default]
+    Slow,
+    /// Only when progress stops and all is repeated.
+    Never,
 }
 
 /// Deliberately broken rules. Only tests and the simulator can ask for them.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use self::chain::Node;
 pub(crate) use self::config::Rules;
-pub use self::config::{Config, Effect, Event, Input, Target};
+pub use self::config::{Config, Eager, Effect, Event, Input, Target};
 use self::pace::Pace;
 use self::sync::Sync;
 use self::views::{Anchor, ViewState};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Core, Event, Target};
+use super::{Core, Eager, Event, Target};
 use crate::message::{Message, ProposalMessage};
 use crate::types::{Micros, ReplicaId, View};
 use crate::vote::{Statement, Vote};
@@ -117,6 +117,16 @@ impl Core {
             others.filter_map(|peer| self.pace.round_trips.get(peer)).map(|rtt| rtt.bound_us()).collect();
         bounds.sort_unstable();
         bounds.get(self.set().quorum().saturating_sub(2)).copied().unwrap_or(0)
+    }
+
+    /// Whether a certificate goes to everybody at once, see [`Eager`].
+    pub(super) fn is_eager(&self) -> bool {
+        let patience = (3 * self.quorum_round_trip_us()).max(MIN_PATIENCE_US);
+        match self.config.eager_certificates {
+            Eager::Always => true,
+            Eager::Slow => self.now > self.pace.slot_at + patience,
+            Eager::Never => false,
+        }
     }
 
     /// How long a view may take after its slot starts: four round trips of a quorum or of the leader, whichever is

@@ -181,7 +181,7 @@ impl Core {
         self.views.entry(view).or_default().set_certificate(certificate.clone());
         // Durable before any vote that follows from it, since records keep their order.
         self.persist(Record::Certificate(certificate.clone()));
-        if assembled && self.config.eager_certificates {
+        if assembled && self.is_eager() {
             self.send(Target::All, Message::Certificate(certificate.clone()));
         }
         match certificate.statement {

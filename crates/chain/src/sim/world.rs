@@ -15,7 +15,7 @@ use super::process::{Disk, Process};
 use super::schedule::{DiskFault, Fault, Misbehaviour, Schedule};
 use super::{Mode, Outcome, trace};
 use crate::block::SharedBlock;
-use crate::core::{Config, Core, Effect, Event, Identity, Input, Recovered, Rules, Target};
+use crate::core::{Config, Core, Eager, Effect, Event, Identity, Input, Recovered, Rules, Target};
 use crate::crypto::{PublicKey, StubSigner, StubVerifier};
 use crate::genesis::{Genesis, Params, Registry, Validator};
 use crate::message::{Delivery, Message, Request};
@@ -159,7 +159,7 @@ impl<'a> World<'a> {
             timeout_min_us,
             timeout_max_us: 6 * timeout_min_us,
             retry_min_us: 3 * bound,
-            eager_certificates: self.schedule.eager_certificates,
+            eager_certificates: if self.schedule.eager_certificates { Eager::Always } else { Eager::Slow },
             gossip_us: bound / 4,
             ..Config::default()
         }

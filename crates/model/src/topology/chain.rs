@@ -35,8 +35,8 @@ pub struct Chain {
     pub timeout_max: Interval,
     /// Least interval between repetitions of what may have been lost.
     pub retry: Interval,
-    /// Whether each certificate is sent to everybody by all who assemble it, not only when progress stops; `auto` up to 7
-    /// producers, as messages grow with the square of their number.
+    /// Whether each certificate is sent to everybody at once by all who assemble it, and not only when progress stops; `auto`
+    /// in views that take longer than three round trips.
     pub eager_certificates: Switch,
     /// Transactions offered a second by the load generators of all BSs together.
     pub tx_rate: f64,

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use dtwn_chain::{
     block::SharedBlock,
     bodies::Bodies,
-    core::{Config, Core, Identity},
+    core::{Config, Core, Eager, Identity},
     crypto::Ed25519Signer,
     genesis::Registry,
     state::State,
@@ -33,7 +33,12 @@ use dtwn_chain::{
     types::{Digest, Micros, ReplicaId},
     vote::SharedCertificate,
 };
-use dtwn_model::{ids::BsId, plan::Role, topology::Chain as Settings, units::Interval};
+use dtwn_model::{
+    ids::BsId,
+    plan::Role,
+    topology::{Chain as Settings, Switch},
+    units::Interval,
+};
 use dtwn_proto::{bus::NodeName, node::ChainHeader};
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -53,8 +58,6 @@ const MAIL_MAX: usize = 256;
 const COMMANDS_MAX: usize = 4096;
 /// Pieces of news that a subscriber may be behind before it loses the oldest.
 const NEWS_MAX: usize = 1024;
-/// Up to this many producers `eager_certificates = "auto"` sends every certificate to everybody at once.
-const EAGER_MAX: u32 = 7;
 
 /// Why a node's chain cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -333,7 +336,11 @@ fn config(settings: &Settings) -> Config {
         timeout_min_us: micros(settings.timeout_min),
         timeout_max_us: micros(settings.timeout_max),
         retry_min_us: micros(settings.retry),
-        eager_certificates: settings.eager_certificates.or(settings.producers <= EAGER_MAX),
+        eager_certificates: match settings.eager_certificates {
+            Switch::On => Eager::Always,
+            Switch::Auto => Eager::Slow,
+            Switch::Off => Eager::Never,
+        },
         gossip_us: 1_000,
         ..Config::default()
     }
@@ -344,3 +351,6 @@ fn body_limits() -> dtwn_chain::bodies::BodyLimits {
     let timeout_us = u64::try_from(Duration::from_secs(3).as_micros()).unwrap_or(Micros::MAX);
     dtwn_chain::bodies::BodyLimits { timeout_us, ..Default::default() }
 }
+
+#[cfg(test)]
+mod tests;
