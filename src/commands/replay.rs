@@ -1,5 +1,7 @@
 //! `dtwn replay`: opens the terminal view on a recorded run.
 
+use std::time::{Duration, Instant};
+
 use crate::{
     cli::ReplayArgs,
     commands::attach::need_terminal,
@@ -10,6 +12,9 @@ use crate::{
         replay::{self, Player, Tape},
     },
 };
+
+/// How often it is asked whether a run is still recorded.
+const LIVE_PERIOD: Duration = Duration::from_secs(2);
 
 /// Shows a recorded run.
 ///
@@ -23,7 +28,16 @@ pub fn run(args: &ReplayArgs) -> Result<u8> {
     let tape = Tape::open(&run_dir, replay::SPACING)?;
     need_terminal("`dtwn report` and `dtwn events` show a recorded run without one")?;
     let dir = run_dir.clone();
-    let mut player = Player::new(tape, speed, Box::new(move || recording::is_live(&dir)));
+    // Asking sessions costs both sides something; a run that ends says so in its events, and only one that is killed does not.
+    let mut asked: Option<Instant> = None;
+    let is_live = move || {
+        if asked.is_some_and(|asked| asked.elapsed() < LIVE_PERIOD) {
+            return true;
+        }
+        asked = Some(Instant::now());
+        recording::is_live(&dir)
+    };
+    let mut player = Player::new(tape, speed, Box::new(is_live));
     if let Some(target) = from {
         player.start_at(target)?.map_err(usage)?;
     }

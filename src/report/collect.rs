@@ -18,6 +18,9 @@ use crate::{
 /// Rounds and transfers kept for figures, the newest.
 const ROUNDS_MAX: usize = 2000;
 
+/// Packets in a sample below which a share of losses is not shown.
+pub const LOSS_PACKETS_MIN: f64 = 20.0;
+
 /// A link over time.
 #[derive(Debug, Clone)]
 pub struct LinkSeries {
@@ -43,11 +46,9 @@ pub struct NodeSeries {
 pub struct RoundPoint {
     /// What was reported.
     pub round: Round,
-    /// Emulated seconds of its end.
-    pub at_s: f64,
     /// Eq. 17 for the decision that it ran under, milliseconds.
     pub decided_ms: Option<f64>,
-    /// Along its slowest BS, the sum of what Eqs. 7, 8 and 15 predict for the models it moved, and of what was measured,
+    /// For the BS that took longest, what Eqs. 8 and 7 predict for its model down and up together, and what was measured,
     /// milliseconds; `None` where no model went through the air.
     pub air_ms: Option<(f64, f64)>,
 }
@@ -149,7 +150,7 @@ impl Collected {
             What::Association(decision) => {
                 self.decided = Some((decision.round, decision.predicted_total_ms()));
             }
-            What::Round(round) => self.round(at_s, round),
+            What::Round(round) => self.round(round),
             What::TwinAges { p50_ms, p99_ms, .. } => {
                 let new = || (Series::new(Thinning::Mean), Series::new(Thinning::Peak));
                 let (p50, p99) = self.twin_ages.entry(event.node.clone()).or_insert_with(new);
@@ -157,7 +158,7 @@ impl Collected {
                 p99.push(at_s, *p99_ms);
             }
             What::ChainProgress(report) => self.chain(at_s, &event.node, report),
-            What::NodeExited { .. }
+            What::NodeExited { expected: false, .. }
             | What::NodePaused { .. }
             | What::LinkChanged { .. }
             | What::Partitioned { .. }
@@ -186,8 +187,10 @@ impl Collected {
             });
             series.carried_mbps.push(at_s, history.carried_bps.last() / 1e6);
             series.busy.push(at_s, history.busy.last() * 100.0);
-            // A packet may be counted as sent in one sample and as lost in the next; without packets there is no share.
-            series.lost.push(at_s, (history.lost().last() / history.sent().last() * 100.0).min(100.0));
+            // A packet may be counted as sent in one sample and as lost in the next; of a few packets a share says nothing.
+            if history.sent().last() >= LOSS_PACKETS_MIN {
+                series.lost.push(at_s, (history.lost().last() / history.sent().last() * 100.0).min(100.0));
+            }
         }
         let new = || NodeSeries { cpu: Series::new(Thinning::Mean), rss_mib: Series::new(Thinning::Peak) };
         for (name, node) in &self.data.run.nodes {
@@ -203,9 +206,9 @@ impl Collected {
     }
 
     fn transfer(&mut self, transfer: &Transfer) {
-        // The BS is whichever end is not the MBS; relays count for the BS that received.
+        // The BS is whichever end is not the MBS. Relays overlap with each other and with what follows.
         let bs = match transfer.kind.as_str() {
-            "model-down" | "model-relay" => &transfer.to,
+            "model-down" => &transfer.to,
             "model-up" => &transfer.from,
             _ => return,
         };
@@ -214,14 +217,14 @@ impl Collected {
         *measured_ms += transfer.measured_ms;
     }
 
-    fn round(&mut self, at_s: f64, round: &Round) {
+    fn round(&mut self, round: &Round) {
         let moved = std::mem::take(&mut self.moved);
         let air_ms = moved.into_values().max_by(|a, b| a.1.total_cmp(&b.1));
         let decided_ms = self.decided.filter(|(number, _)| *number == round.round).map(|(_, ms)| ms);
         if self.rounds.len() == ROUNDS_MAX {
             self.rounds.remove(0);
         }
-        self.rounds.push(RoundPoint { round: round.clone(), at_s, decided_ms, air_ms });
+        self.rounds.push(RoundPoint { round: round.clone(), decided_ms, air_ms });
     }
 
     fn chain(&mut self, at_s: f64, node: &str, report: &ChainProgress) {

@@ -1,13 +1,96 @@
 //! The figures of a report. Each says where its values come from.
 
+use dtwn_proto::event::Level;
+
 use super::{
-    collect::{Collected, LinkSeries},
-    html::figure,
-    plot::{LINES_MAX, Line, Plot, Style},
+    collect::{Collected, LOSS_PACKETS_MIN, LinkSeries},
+    html::{escaped, figure},
+    plot::{LINES_MAX, Line, Plot, Style, number, ticks},
     series::Series,
 };
 
 const TIME: &str = "emulated time (s)";
+
+/// Lanes of the timeline; what has none of its own shares the last.
+const LANES_MAX: usize = 12;
+
+/// What disturbed the run, one lane for each node or link, over emulated time.
+pub fn timeline(run: &Collected) -> String {
+    let mut lanes: Vec<&str> = Vec::new();
+    for entry in &run.faults {
+        if !lanes.contains(&entry.subject.as_str()) {
+            lanes.push(&entry.subject);
+        }
+    }
+    if lanes.is_empty() {
+        return String::new();
+    }
+    let shared = lanes.len() > LANES_MAX;
+    lanes.truncate(if shared { LANES_MAX - 1 } else { LANES_MAX });
+    let rows = lanes.len() + usize::from(shared);
+    let (width, left, step) = (760.0, 120.0, 22.0);
+    let (right, bottom) = (width - 16.0, step * rows as f64 + 6.0);
+    let span_s = (run.data.run.now_ns as f64 / 1e9).max(1e-9);
+    let x = |at_s: f64| left + (at_s.max(0.0) / span_s).min(1.0) * (right - left);
+    let y = |lane: usize| step * lane as f64 + step / 2.0 + 4.0;
+    let heading = "Faults and interventions";
+    let mut svg = format!(
+        "<svg class=\"plot\" role=\"img\" viewBox=\"0 0 {width} {0}\" width=\"{width}\" height=\"{0}\" \
+         xmlns=\"http://www.w3.org/2000/svg\"><title>{heading}</title>",
+        bottom + 42.0
+    );
+    let others = if shared { Some("others") } else { None };
+    for (lane, name) in lanes.iter().copied().chain(others).enumerate() {
+        let short: String = if name.chars().count() > 16 {
+            name.chars().take(15).chain(['…']).collect()
+        } else {
+            name.into()
+        };
+        let at = y(lane);
+        svg += &format!("<line class=\"grid\" x1=\"{left}\" x2=\"{right}\" y1=\"{at}\" y2=\"{at}\"/>");
+        svg += &format!(
+            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>",
+            left - 10.0,
+            at + 4.0,
+            escaped(&short)
+        );
+    }
+    for entry in &run.faults {
+        let lane = lanes.iter().position(|name| *name == entry.subject).unwrap_or(lanes.len());
+        let class = match entry.level {
+            Level::Error => "event",
+            Level::Warning => "event other",
+            Level::Info => "event mended",
+        };
+        let at_s = entry.at_ns as f64 / 1e9;
+        svg += &format!(
+            "<circle class=\"{class}\" cx=\"{:.1}\" cy=\"{}\" r=\"5\"><title>{at_s:.3} s: {}</title></circle>",
+            x(at_s),
+            y(lane),
+            escaped(&entry.text)
+        );
+    }
+    svg += &format!("<line class=\"axis\" x1=\"{left}\" x2=\"{right}\" y1=\"{bottom}\" y2=\"{bottom}\"/>");
+    for tick in ticks(0.0, span_s, 8).into_iter().filter(|tick| *tick <= span_s) {
+        svg += &format!(
+            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+            x(tick),
+            bottom + 17.0,
+            number(tick)
+        );
+    }
+    svg += &format!(
+        "<text class=\"label\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">{TIME}</text></svg>",
+        (left + right) / 2.0,
+        bottom + 36.0
+    );
+    figure(
+        heading,
+        &svg,
+        "From the recorded events: red where something failed, ochre where somebody interfered or a process was started again, \
+         green where something was put right. The table below says what each was.",
+    )
+}
 
 /// What all figures over time share.
 struct Times<'a> {
@@ -107,7 +190,8 @@ fn air(run: &Collected, times: &Times<'_>) -> String {
         "packets lost (%)",
         lines(|link| &link.lost),
         Style::Lines,
-        &format!("Packets dropped, whatever the cause, over packets that reached the link between two samples.{about}"),
+        &format!("Packets dropped, whatever the cause, over packets that reached the link between two samples; samples of fewer than \
+             {LOSS_PACKETS_MIN} packets are left out.{about}"),
     );
     html += &times.figure(
         "Carried by all links together",
@@ -166,8 +250,8 @@ fn rounds(run: &Collected) -> String {
     let all = [
         ("measured: announcement to end", by(|point| Some(point.round.duration_ms / 1000.0))),
         ("predicted: Eq. 17, decision in force", by(|point| point.decided_ms.map(|ms| ms / 1000.0))),
-        ("models on the air, measured", by(|point| point.air_ms.map(|(_, measured)| measured / 1000.0))),
-        ("models on the air, predicted", by(|point| point.air_ms.map(|(predicted, _)| predicted / 1000.0))),
+        ("model down and up, measured", by(|point| point.air_ms.map(|(_, measured)| measured / 1000.0))),
+        ("model down and up, predicted", by(|point| point.air_ms.map(|(predicted, _)| predicted / 1000.0))),
     ];
     let lines = all.into_iter().filter(|(_, points)| !points.is_empty());
     let lines = lines.map(|(name, points)| Line { name: name.into(), points }).collect();
@@ -182,9 +266,8 @@ fn rounds(run: &Collected) -> String {
         x_span: None,
         whole_x: true,
     };
-    let caption = "Emulated seconds. A round is measured at the MBS. Models on the air: for the BS that took longest, the sum over \
-                   its transfers of a model (down, up, relayed), as receivers measured them and as Eqs. 7, 8 and 15 predict them \
-                   for the rates in force.";
+    let caption = "Emulated seconds. A round is measured at the MBS. Model down and up: for the BS that took longest, as receivers \
+                   measured both transfers and as Eqs. 8 and 7 predict them for the rates in force.";
     plot.svg().map_or(String::new(), |svg| figure(heading, &svg, caption))
 }
 

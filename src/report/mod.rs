@@ -41,6 +41,11 @@ fn render(run: &Collected, manifest: &Value, dir_name: &str) -> String {
         ("happened", "What happened", tables::timeline(run)),
         ("rounds", "Rounds and transfers", figures.rounds + &tables::transfers(run)),
         ("air", "The air", figures.air + &tables::links(run)),
+        (
+            "association",
+            "Association",
+            or(tables::association(run), "Nothing was decided on twins and subchannels in this run."),
+        ),
         ("chain", "The chain", figures.chain + &tables::chain(run)),
         ("twins", "Twins", or(figures.twins, "No BS reported the age of its twins.")),
         ("nodes", "Nodes and machine", figures.machine + &tables::nodes(run)),
@@ -112,4 +117,143 @@ fn verdict(run: &Collected) -> String {
         if reasons.is_empty() { String::new() } else { format!("<ul>{reasons}</ul>") },
         escaped(&end)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use dtwn_proto::{
+        event::{Event, Level, What},
+        log,
+    };
+
+    use super::*;
+    use crate::{session::recorder::Recorder, tui::fixture};
+
+    fn report(events: &[Event], cut_bytes: usize) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = log::header().to_vec();
+        events.iter().for_each(|event| log::append(&mut file, event).unwrap());
+        file.truncate(file.len() - cut_bytes);
+        std::fs::write(Recorder::path(dir.path()), file).unwrap();
+        page(dir.path()).unwrap()
+    }
+
+    #[test]
+    fn every_part_is_there_and_a_missing_end_is_said() {
+        let html = report(&fixture::events(), 0);
+        for part in [
+            "Fidelity degraded",
+            "3.0 % of the packets of bs1&gt;mbs",
+            "The recording was cut off",
+            "There is no manifest.json",
+            "Carried by the busiest links",
+            "Lateness of deliveries",
+            "Rounds, measured beside predicted",
+            "Age of twins",
+            "Finalized height",
+            "ended unexpectedly: signal 9",
+            "partition bs1 : bs2",
+        ] {
+            assert!(html.contains(part), "no {part}");
+        }
+        assert!(report(&fixture::events(), 3).contains("torn at byte"));
+        assert_eq!(html.matches("<svg").count(), html.matches("</svg>").count());
+    }
+
+    #[test]
+    fn what_a_run_says_never_becomes_markup() {
+        let mut events = fixture::events();
+        let evil = "<script>alert(1)</script>";
+        for event in &mut events {
+            match &mut event.what {
+                What::SessionStarted(started) => {
+                    started.name = evil.into();
+                    started.nodes[1].name = evil.into();
+                    started.links[0].name = evil.into();
+                }
+                What::Notice { level, text } => (*level, *text) = (Level::Error, evil.into()),
+                What::Fidelity(fidelity) => fidelity.reasons = vec![evil.into()],
+                What::LinkChanged { link, now, .. } => (*link, now.name) = (evil.into(), evil.into()),
+                What::ChainProgress(report) => report.tip = evil.into(),
+                _ => {}
+            }
+            event.node = event.node.replace("bs1", evil);
+        }
+        let html = report(&events, 0);
+        assert!(!html.contains("<script"), "{html}");
+        assert!(html.matches("&lt;script&gt;").count() > 5);
+    }
+
+    /// Colours of the style sheet, light then dark: the page and the lines.
+    fn palettes() -> [Vec<[f64; 3]>; 2] {
+        let css = include_str!("style.css");
+        let (light, dark) = css.split_once("prefers-color-scheme: dark").unwrap();
+        [light, dark].map(|part| {
+            let names = ["--page:", "--s0:", "--s1:", "--s2:", "--s3:", "--s4:"];
+            let colour = |name: &str| {
+                let hex = part.split(name).nth(1).unwrap().trim().get(1..7).unwrap();
+                let channel = |at: usize| {
+                    let value = f64::from(u8::from_str_radix(&hex[at..at + 2], 16).unwrap()) / 255.0;
+                    if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+                };
+                [channel(0), channel(2), channel(4)]
+            };
+            names.map(colour).to_vec()
+        })
+    }
+
+    fn apply(matrix: &[[f64; 3]; 3], v: [f64; 3]) -> [f64; 3] {
+        matrix.map(|row| row.iter().zip(v).map(|(a, b)| a * b).sum())
+    }
+
+    /// OKLab (Ottosson 2020) of a linear colour.
+    fn oklab(rgb: [f64; 3]) -> [f64; 3] {
+        let lms = apply(
+            &[
+                [0.412_221_470_8, 0.536_332_536_3, 0.051_445_992_9],
+                [0.211_903_498_2, 0.680_699_545_1, 0.107_396_956_6],
+                [0.088_302_461_9, 0.281_718_837_6, 0.629_978_700_5],
+            ],
+            rgb.map(|channel| channel.clamp(0.0, 1.0)),
+        );
+        apply(
+            &[
+                [0.210_454_255_3, 0.793_617_785, -0.004_072_046_8],
+                [1.977_998_495_1, -2.428_592_205, 0.450_593_709_9],
+                [0.025_904_037_1, 0.782_771_766_2, -0.808_675_766],
+            ],
+            lms.map(f64::cbrt),
+        )
+    }
+
+    /// Machado, Oliveira and Fernandes 2009, severity 1: as is, protanopia, deuteranopia, tritanopia.
+    const VISIONS: [[[f64; 3]; 3]; 4] = [
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    ];
+
+    #[test]
+    fn colours_of_lines_stay_apart_for_every_kind_of_colour_vision() {
+        for palette in palettes() {
+            let luminance = |[r, g, b]: [f64; 3]| 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+            let (page, lines) = (palette[0], &palette[1..]);
+            for (index, line) in lines.iter().enumerate() {
+                let (a, b) = (luminance(page), luminance(*line));
+                // WCAG 2.2, 1.4.11: graphics.
+                assert!(a.max(b) / a.min(b) >= 3.0, "line {index} on its page: {:.2}", a.max(b) / a.min(b));
+                for (other_index, other) in lines.iter().enumerate().skip(index + 1) {
+                    for (vision, matrix) in VISIONS.iter().enumerate() {
+                        let (a, b) = (oklab(apply(matrix, *line)), oklab(apply(matrix, *other)));
+                        let apart = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+                        assert!(
+                            apart >= 0.08,
+                            "lines {index} and {other_index}, vision {vision}: {apart:.3}"
+                        );
+                    }
+                }
+            }
+        }
+    }
 }

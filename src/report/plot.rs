@@ -180,8 +180,9 @@ impl Scale {
 }
 
 /// Round numbers from at most `low` to at least `high`, about `count` of them.
-fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
-    let span = (high - low).max(1e-9);
+pub fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
+    // Far from zero, steps finer than this would be lost in the numbers themselves.
+    let span = (high - low).max(high.abs() * 1e-6).max(1e-9);
     let raw = span / count as f64;
     let magnitude = 10_f64.powf(raw.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * magnitude).find(|step| *step >= raw * 0.999);
@@ -191,7 +192,7 @@ fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
 }
 
 /// A number on an axis: short, and without rounding noise.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     let text = match value.abs() {
         0.0 => return "0".into(),
         v if v >= 1e6 => format!("{:.2}M", value / 1e6),

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{
     collect::Collected,
+    figures,
     html::{Column, numbers, paragraph, properties, table, words},
 };
 use crate::{state::Phase, tui::format};
@@ -29,7 +30,10 @@ pub fn manifest(manifest: &Value) -> String {
     }
     let text = |pointer: &str| plain(manifest.pointer(pointer).unwrap_or(&Value::Null));
     let started = manifest.pointer("/started_unix_s").and_then(Value::as_u64);
-    let started = started.map(|s| std::time::UNIX_EPOCH + std::time::Duration::from_secs(s));
+    // The last second that has four digits for its year.
+    let started = started
+        .filter(|s| *s < 253_402_300_800)
+        .map(|s| std::time::UNIX_EPOCH + std::time::Duration::from_secs(s));
     let command = manifest
         .pointer("/command")
         .and_then(Value::as_array)
@@ -62,18 +66,45 @@ pub fn manifest(manifest: &Value) -> String {
         ("Memory", text("/host/memory")),
         ("Clock source", text("/host/clock_source")),
         ("Load before", text("/host/load")),
-        ("Capacity", text("/capacity")),
+        ("Capacity", capacity(manifest)),
     ]);
-    if let Some(tcp) = manifest.pointer("/tcp").and_then(Value::as_object) {
-        let rows: Vec<_> = tcp.iter().map(|(key, value)| vec![key.clone(), plain(value)]).collect();
-        html += &table(
-            "TCP settings as read back from a node",
-            &[words("setting"), words("value")],
-            &rows,
-            OPEN_ROWS,
-        );
+    let rows = tcp(manifest);
+    if !rows.is_empty() {
+        let columns = [words("setting"), words("value")];
+        html += &table("TCP settings as read back from a node", &columns, &rows, OPEN_ROWS);
     }
     html
+}
+
+/// What the medium carries on the machine beside what the network offers.
+fn capacity(manifest: &Value) -> String {
+    let number = |key: &str| manifest.pointer(key).and_then(Value::as_f64);
+    let mbps = |bps: f64| format!("{} Mbit/s", digits(bps / 1e6, 0));
+    let Some(carried) = number("/capacity/capacity/bits_per_s") else { return String::new() };
+    let mut text = format!("{} wall measured", mbps(carried));
+    if let (Some(average), Some(peak)) =
+        (number("/capacity/offered_average_bps_wall"), number("/capacity/offered_peak_bps_wall"))
+    {
+        text += &format!("; the network offers {} on average and {} at its peak", mbps(average), mbps(peak));
+    }
+    text
+}
+
+/// The TCP settings, one a row; lists of names and values become rows of their own.
+fn tcp(manifest: &Value) -> Vec<Vec<String>> {
+    let Some(settings) = manifest.pointer("/tcp").and_then(Value::as_object) else { return Vec::new() };
+    let mut rows = Vec::new();
+    for (key, value) in settings {
+        let pairs =
+            value.as_array().map(|items| items.iter().map(|item| (&item[0], &item[1])).collect::<Vec<_>>());
+        match pairs {
+            Some(pairs) => {
+                rows.extend(pairs.into_iter().map(|(name, value)| vec![plain(name), plain(value)]))
+            }
+            None => rows.push(vec![key.clone(), plain(value)]),
+        }
+    }
+    rows
 }
 
 /// A JSON value for people.
@@ -229,10 +260,30 @@ pub fn timeline(run: &Collected) -> String {
     let all: Vec<_> = run.data.timeline.iter().map(row).collect();
     let mut html = match faults.is_empty() {
         true => paragraph("Nothing disturbed this run, and nobody interfered."),
-        false => table("Faults and interventions", &columns, &faults, 200),
+        false => figures::timeline(run) + &table("Faults and interventions", &columns, &faults, 200),
     };
     html += &table("All that happened, the newest 2000 at most", &columns, &all, OPEN_ROWS);
     html
+}
+
+/// What the decisions on twins, data and subchannels were worth; empty in a run without any.
+pub fn association(run: &Collected) -> String {
+    let association = &run.data.run.association;
+    let Some(last) = association.last() else { return String::new() };
+    let means = association.mean_ms();
+    let twins: Vec<_> = last.k.iter().map(ToString::to_string).collect();
+    let fractions: Vec<_> = last.b.iter().map(|b| digits(*b, 2)).collect();
+    properties(&[
+        ("Policy", last.policy.clone()),
+        ("Rounds decided", association.ended.to_string()),
+        ("Mean T, predicted", format!("{} ms (Eq. 17)", or_dash(means.map(|(predicted, _)| predicted), 1))),
+        ("Mean T, measured", format!("{} ms", or_dash(means.map(|(_, measured)| measured), 1))),
+        ("T over the optimum", or_dash(association.ratio_to_optimal(), 3)),
+        ("Decision, mean", format!("{} µs wall", or_dash(association.decision_us(), 0))),
+        ("Twins moved", association.migrations.to_string()),
+        ("K at the end, by BS", twins.join(", ")),
+        ("b at the end, by BS", fractions.join(", ")),
+    ])
 }
 
 /// What came of the chain.
