@@ -12,7 +12,7 @@ use dtwn_proto::event::{
 use hdrhistogram::Histogram;
 use indexmap::IndexMap;
 
-pub use association::AssociationState;
+pub use association::{AssociationState, DecidedRound};
 pub use chain::{ChainLane, ChainState};
 
 /// Notices kept; older ones stay in the event file.

@@ -1,8 +1,9 @@
 //! A recorded run in small, for tests: four BSs, four user groups, and one of everything that can happen.
 
 use dtwn_proto::event::{
-    ChainBlock, ChainElection, ChainProgress, Drops, Event, Exit, Fidelity, Level, LinkCounters, LinkInfo,
-    NodeCounters, NodeInfo, Round, SESSION, Sample, SessionStarted, Transfer, Verdict, What,
+    AssociationDecision, ChainBlock, ChainElection, ChainProgress, Drops, Event, Exit, Fidelity, Level,
+    LinkCounters, LinkInfo, NodeCounters, NodeInfo, Round, SESSION, Sample, SessionStarted, Transfer,
+    Verdict, What,
 };
 
 use super::{data::Data, logs::LogLine, sites::Sites};
@@ -133,6 +134,25 @@ fn chain() -> Vec<(&'static str, What)> {
     whats
 }
 
+/// Three rounds' decisions: bs2 loses twins to bs3, and says nothing in time for the last.
+fn decisions() -> Vec<What> {
+    let decision = |round: u64| AssociationDecision {
+        round,
+        policy: "greedy".into(),
+        observed_slot: 10 * round,
+        slot: 10 * round + 1,
+        k: vec![2, 4 - round as u32, round as u32, 2],
+        b: vec![0.25, 0.5, 0.125, 0.3],
+        tau: vec![0.7, 0.1, 0.1, 0.2, 0.1, 0.3, 0.1, 0.4],
+        predicted_ms: [1200.0, 400.0, 90.0],
+        ratio_to_optimal: Some(1.0 + 0.01 * round as f64),
+        migrations: 1,
+        decision_us: 150.0,
+        kept_by: if round == 3 { vec!["bs2".into()] } else { vec![] },
+    };
+    (1..=3).map(|round| What::Association(Box::new(decision(round)))).collect()
+}
+
 /// A run's middle: bodies went through the air, and things went wrong.
 fn troubles(links: &[LinkInfo]) -> Vec<What> {
     let lossy = LinkInfo { loss: 0.05, ..links[0].clone() };
@@ -183,6 +203,7 @@ pub fn events() -> Vec<Event> {
     whats.extend((1..=3).map(|second| (SESSION, sample(&links, second))));
     whats.extend(BSS.map(|bs| (bs, What::TwinAges { twins: 2, p50_ms: 500.0, p99_ms: 900.0 })));
     whats.extend(chain());
+    whats.extend(decisions().into_iter().map(|what| ("mbs", what)));
     whats.extend(troubles(&links).into_iter().map(|what| (SESSION, what)));
     let mut sequences = std::collections::HashMap::<&str, u64>::new();
     let numbered = whats.into_iter().enumerate().map(|(index, (node, what))| {

@@ -6,8 +6,9 @@
 
 mod command;
 pub mod data;
+mod export;
 #[cfg(test)]
-mod fixture;
+pub mod fixture;
 pub mod format;
 mod keys;
 mod line_input;
@@ -17,6 +18,7 @@ pub mod replay;
 mod screens;
 mod settings;
 mod sites;
+mod svg;
 mod table;
 mod terminal;
 #[cfg(test)]
@@ -231,43 +233,13 @@ impl Loop {
                 }
             }
             Effect::Export(path) => {
-                let written = self.export(path);
+                let written = export::write(&self.model, path);
                 update::update(&mut self.model, Msg::Exported(written));
             }
             Effect::Redraw => self.screen.forget(),
             Effect::Reopen => self.screen.reopen()?,
         }
         Ok(())
-    }
-
-    /// Writes what the screen shows; the file's ending says how.
-    fn export(&self, path: PathBuf) -> std::result::Result<PathBuf, String> {
-        let seen = self.model.seen();
-        let (header, rows) = self.model.screen().sheet(&seen).ok_or("this screen holds no table")?;
-        let text = match path.extension().and_then(|ending| ending.to_str()) {
-            Some("csv") => {
-                let line = |cells: Vec<String>| cells.join(",") + "\n";
-                let quoted = |cell: &str| format!("\"{}\"", cell.replace('"', "\"\""));
-                let head = line(header.iter().map(|cell| quoted(cell)).collect());
-                head + &rows
-                    .iter()
-                    .map(|row| line(row.iter().map(|cell| quoted(cell)).collect()))
-                    .collect::<String>()
-            }
-            Some("json") => {
-                let object = |row: &Vec<String>| -> serde_json::Map<String, serde_json::Value> {
-                    header
-                        .iter()
-                        .zip(row)
-                        .map(|(key, cell)| ((*key).to_owned(), cell.clone().into()))
-                        .collect()
-                };
-                format!("{:#}\n", serde_json::Value::from_iter(rows.iter().map(object)))
-            }
-            _ => return Err("name a file that ends in .csv or .json".into()),
-        };
-        std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(path)
     }
 }
 

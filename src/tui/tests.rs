@@ -115,6 +115,7 @@ fn every_screen_shows_what_it_is_for() {
             ("Map", "bs1"),
             ("Links", "bs1>mbs"),
             ("Chain", "2 of 14 views"),
+            ("Association", "bs2"),
             ("Logs", "following"),
             ("Faults", "Timeline"),
         ] {
@@ -150,8 +151,10 @@ fn a_fork_is_in_red_and_what_is_off_says_so() {
         (0..24).find(|y| (0..80).map(|x| buffer[(x, *y)].symbol()).collect::<String>().contains("FORK"));
     assert!(fork.is_some_and(red), "{}", draw(&mut model));
     let mut off = Model::new("small".into(), "/nowhere".into(), false, (80, 24), Theme::new(true));
-    show(&mut off, "Chain");
-    assert!(draw(&mut off).contains("it is off"));
+    for (title, said) in [("Chain", "it is off"), ("Association", "no association was decided")] {
+        show(&mut off, title);
+        assert!(draw(&mut off).contains(said));
+    }
 }
 
 #[test]
@@ -164,6 +167,29 @@ fn small_terminals_get_less_and_never_a_panic() {
                 draw(&mut model);
             }
         }
+    }
+}
+
+#[test]
+fn what_shows_can_be_written_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut model = model((80, 24), true);
+    show(&mut model, "Links");
+    let read = |model: &Model, name: &str| {
+        super::export::write(model, dir.path().join(name)).map(|path| std::fs::read_to_string(path).unwrap())
+    };
+    assert!(read(&model, "view.svg").unwrap().contains("bs1&gt;mbs"));
+    let csv = read(&model, "view.csv").unwrap();
+    assert_eq!(csv.lines().count(), 1 + model.live.run.links.len());
+    assert!(csv.contains("\"bs1>mbs\",\"uplink\""), "{csv}");
+    let json: serde_json::Value = serde_json::from_str(&read(&model, "view.json").unwrap()).unwrap();
+    assert_eq!(json[0]["link"], "bs1>mbs");
+    assert!(read(&model, "view.png").unwrap_err().contains(".svg"));
+    for title in ["Overview", "Map", "Chain", "Association", "Logs", "Faults"] {
+        show(&mut model, title);
+        let csv = read(&model, "view.csv").unwrap();
+        let widths: Vec<_> = csv.lines().map(|line| line.matches("\",\"").count()).collect();
+        assert!(widths.len() > 1 && widths.iter().all(|width| *width == widths[0]), "{title}: {csv}");
     }
 }
 

@@ -17,7 +17,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{Reply, Screen, Seen, Sheet, move_selection, section};
+use super::{Reply, Screen, Seen, Sheet, bs_names, move_selection, section};
 use crate::{
     state::ChainState,
     tui::{
@@ -274,12 +274,6 @@ fn missing_before(chain: &ChainState, block: &ChainBlock) -> u64 {
         Some(parent) => block.view.saturating_sub(parent.view).saturating_sub(1),
         None => 0,
     }
-}
-
-/// The BSs in the order of the topology, by which coins and certificates count them.
-fn bs_names<'a>(seen: &Seen<'a>) -> Vec<&'a str> {
-    let nodes = seen.data.run.nodes.values().filter(|node| node.info.role == "bs");
-    nodes.map(|node| node.info.name.as_str()).collect()
 }
 
 fn signers(seen: &Seen<'_>, block: &ChainBlock) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! The screens. To add one: write its file with a type that is a [`Screen`], and give it an entry in [`all`].
 
+mod association;
 mod chain;
 mod faults;
 mod links;
@@ -31,6 +32,7 @@ pub fn all() -> Vec<Box<dyn Screen>> {
         Box::<map::Map>::default(),
         Box::<links::Links>::default(),
         Box::<chain::Chain>::default(),
+        Box::<association::Association>::default(),
         Box::<log_view::LogView>::default(),
         Box::<faults::Faults>::default(),
     ]
@@ -112,6 +114,12 @@ pub trait Screen: std::fmt::Debug {
     fn sheet(&self, _seen: &Seen<'_>) -> Option<Sheet> {
         None
     }
+}
+
+/// The BSs in the order of the topology, by which coins, certificates and decisions count them.
+fn bs_names<'a>(seen: &Seen<'a>) -> Vec<&'a str> {
+    let nodes = seen.data.run.nodes.values().filter(|node| node.info.role == "bs");
+    nodes.map(|node| node.info.name.as_str()).collect()
 }
 
 /// Draws a rule with a title; what is left below it.
