@@ -9,7 +9,7 @@ mod recovery;
 #[path = "blocks/settings.rs"]
 mod settings;
 
-use std::{thread::sleep, time::Duration};
+use std::{collections::BTreeMap, thread::sleep, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use common::{
@@ -23,8 +23,10 @@ use serde_json::{Value, json};
 /// Transactions offered a second, all BSs together, and the whole size of each.
 pub const OFFERED_PER_S: u32 = 1000;
 const TX_BYTES: u32 = 512;
-/// How long agents get to find each other before anything is judged.
+/// How long agents get to find each other before anything is done to them.
 const SETTLING: Duration = Duration::from_secs(1);
+/// From the network being up to the first report that counts: connections are made and what waited for them is done.
+const WARM_UP_NS: u64 = 2_000_000_000;
 
 /// Measures the chain of small networks, each figure beside that of a public HotStuff where there is one.
 #[derive(Debug, Parser)]
@@ -116,10 +118,68 @@ impl Bench {
         })?;
         let output = self.dtwn.command(["events", "--json"]).arg(&run_dir).output()?;
         let events = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        let events = events.map(serde_json::from_slice).collect::<std::result::Result<_, _>>()?;
+        let events: Vec<Value> = events.map(serde_json::from_slice).collect::<std::result::Result<_, _>>()?;
         std::fs::remove_dir_all(run_dir)?;
-        Ok(Outcome { cpu_percent, ending, verified, events })
+        let steady = Steady::of(&events);
+        Ok(Outcome { cpu_percent, ending, verified, events, steady })
     }
+}
+
+/// What the nodes reported once the network had warmed up.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub struct Steady {
+    /// Transactions finalized a second, by the node that finalized most; NaN where there were no reports.
+    pub tx_per_s: f64,
+    /// From a transaction's submission to its finalization where it was submitted, to 3 %; NaN where none was finalized.
+    pub p50_ms: f64,
+    /// As `p50_ms`.
+    pub p99_ms: f64,
+}
+
+impl Steady {
+    fn of(events: &[Value]) -> Self {
+        let up = events.iter().find(|event| event["what"]["type"] == "up");
+        let begin_ns = up.and_then(|event| event["at_ns"].as_u64()).unwrap_or(0) + WARM_UP_NS;
+        let mut finality = BTreeMap::<u64, u64>::new();
+        let mut nodes = BTreeMap::<&str, (u64, u64, u64)>::new();
+        for event in events.iter().filter(|event| event["what"]["type"] == "chain_progress") {
+            let (what, at_ns) = (&event["what"], event["at_ns"].as_u64().unwrap_or(0));
+            if at_ns < begin_ns {
+                continue;
+            }
+            let node = event["node"].as_str().unwrap_or_default();
+            match nodes.get_mut(node) {
+                // Its first report tells of the time before.
+                None => drop(nodes.insert(node, (at_ns, at_ns, 0))),
+                Some((_, last_ns, count)) => {
+                    *last_ns = at_ns;
+                    *count += what["transactions"].as_u64().unwrap_or(0);
+                    for bucket in what["finality_us"].as_array().map_or(&[][..], Vec::as_slice) {
+                        let (us, count) = (bucket[0].as_u64().unwrap_or(0), bucket[1].as_u64().unwrap_or(0));
+                        *finality.entry(us).or_default() += count;
+                    }
+                }
+            }
+        }
+        let rates = nodes.values().map(|(first, last, count)| *count as f64 * 1e9 / (last - first) as f64);
+        Self {
+            tx_per_s: rates.fold(f64::NAN, f64::max),
+            p50_ms: quantile_ms(&finality, 0.5),
+            p99_ms: quantile_ms(&finality, 0.99),
+        }
+    }
+}
+
+/// The value below which a share `q` of what a histogram counts lies; NaN for an empty one.
+fn quantile_ms(histogram: &BTreeMap<u64, u64>, q: f64) -> f64 {
+    let total: u64 = histogram.values().sum();
+    let rank = ((q * total as f64).ceil() as u64).max(1);
+    let mut counted = 0;
+    let found = histogram.iter().find(|(_, count)| {
+        counted += **count;
+        counted >= rank
+    });
+    found.map_or(f64::NAN, |(us, _)| *us as f64 / 1000.0)
 }
 
 /// What came of a session.
@@ -130,6 +190,8 @@ pub struct Outcome {
     verified: Value,
     /// All that happened.
     pub events: Vec<Value>,
+    /// Once it had warmed up.
+    pub steady: Steady,
 }
 
 impl Outcome {
@@ -152,6 +214,7 @@ impl Outcome {
             cpu_percent: Some(self.cpu_percent),
             verdict: Some(self.ending.verdict().to_owned()),
             figures: json!({
+                "steady": self.steady,
                 "chain": self.ending.summary["chain"],
                 "fidelity": self.ending.summary["fidelity"],
                 "verified": self.verified,
@@ -171,7 +234,7 @@ impl Outcome {
 
     /// When each block was final at the first node that says so, emulated nanoseconds, in order.
     pub fn finalized_ns(&self) -> Vec<u64> {
-        let mut first = std::collections::BTreeMap::<u64, u64>::new();
+        let mut first = BTreeMap::<u64, u64>::new();
         for event in self.of_type("chain_blocks") {
             for block in event["what"]["blocks"].as_array().map_or(&[][..], Vec::as_slice) {
                 if let (Some(height), Some(at)) =

@@ -3,31 +3,23 @@
 use std::{thread::sleep, time::Duration};
 
 use crate::{
-    Bench, Network, Outcome, Result,
+    Bench, Network, Outcome, Result, Steady,
     common::report::{Report, Row},
 };
 
 /// Loss in per cent, what the reference reached there, and what of it is to be met.
-type Reference = (u32, &'static str, fn(&Outcome) -> bool);
+type Reference = (u32, &'static str, fn(&Steady) -> bool);
 
 /// A public Rust HotStuff in 4 network namespaces, loss by nft, no added delay, kernel-default TCP, the same class of machine and
 /// the same offered load.
 const REFERENCES: [Reference; 6] = [
-    (0, "960 tx/s, p50 2 to 3 ms", |seen| seen.chain("tx_per_s") >= 950.0 && p50(seen) <= 3.0),
+    (0, "960 tx/s, p50 2 to 3 ms", |seen| seen.tx_per_s >= 960.0 && seen.p50_ms <= 3.0),
     (1, "-", |_| true),
-    (5, "p99 256 to 450 ms", |seen| p99(seen) <= 256.0),
-    (10, "p50 72 to 243 ms", |seen| p50(seen) <= 72.0),
-    (20, "353 to 608 tx/s, p50 1.1 to 12 s", |seen| seen.chain("tx_per_s") >= 608.0 && p50(seen) < 1000.0),
-    (30, "finalizes nothing", |seen| seen.chain("tx_per_s") > 0.0),
+    (5, "p99 256 to 450 ms", |seen| seen.p99_ms <= 256.0),
+    (10, "p50 72 to 243 ms", |seen| seen.p50_ms <= 72.0),
+    (20, "353 to 608 tx/s, p50 1.1 to 12 s", |seen| seen.tx_per_s >= 608.0 && seen.p50_ms < 1000.0),
+    (30, "finalizes nothing", |seen| seen.tx_per_s > 0.0),
 ];
-
-fn p50(seen: &Outcome) -> f64 {
-    seen.chain("finality_ms_p50")
-}
-
-fn p99(seen: &Outcome) -> f64 {
-    seen.chain("finality_ms_p99")
-}
 
 pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     let losses: &[u32] = if bench.quick { &[0, 20] } else { &[0, 1, 5, 10, 20, 30] };
@@ -58,7 +50,7 @@ fn one(bench: &Bench, network: &Network<'_>) -> Result<Row> {
     let Network { stations, delay_ms, loss_percent, .. } = network;
     let comparable = *stations == 4 && *delay_ms == 0;
     let reference = REFERENCES.iter().find(|(loss, ..)| comparable && loss == loss_percent);
-    let met = reference.filter(|(_, text, _)| *text != "-").map(|(.., met)| met(&outcome));
+    let met = reference.filter(|(_, text, _)| *text != "-").map(|(.., met)| met(&outcome.steady));
     let mut row = outcome.row("finality", format!("{stations} BSs, +{delay_ms} ms, {loss_percent} %"), met);
     row.measured += &figures(&outcome);
     row.reference = reference.map_or("-", |(_, text, _)| text).to_owned();
@@ -69,9 +61,9 @@ fn one(bench: &Bench, network: &Network<'_>) -> Result<Row> {
 pub fn figures(outcome: &Outcome) -> String {
     format!(
         "{:.0} tx/s, p50 {}, p99 {}, {:.0} of {:.0} views nullified",
-        outcome.chain("tx_per_s"),
-        time(p50(outcome)),
-        time(p99(outcome)),
+        outcome.steady.tx_per_s,
+        time(outcome.steady.p50_ms),
+        time(outcome.steady.p99_ms),
         outcome.chain("nullified_views"),
         outcome.chain("views"),
     )
