@@ -63,8 +63,12 @@ pub enum Command {
     /// Look at the chain of a run or session, check it, repair a node's.
     #[command(subcommand)]
     Chain(ChainCommand),
+    /// Train association agents by MADDPG and write their policy file.
+    Train(TrainArgs),
     /// Compare association policies on the same held-out channel states.
     Compare(CompareArgs),
+    /// Make the data and plots of the paper's figures.
+    Figures(FiguresArgs),
     /// Simulate a part of the network in virtual time.
     #[command(subcommand)]
     Simulate(SimulateCommand),
@@ -563,13 +567,51 @@ pub struct SimulateChainArgs {
     pub json: bool,
 }
 
+/// `dtwn train`.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// The topology file; its [maddpg] section says how to train.
+    pub topology: PathBuf,
+    /// Episodes; 200 unless the topology says otherwise.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub episodes: Option<u32>,
+    /// How many seeds to train; the best on held-out networks becomes the policy.
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub seeds: u32,
+    /// The first of the seeds.
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    pub first_seed: u64,
+    /// The discount of Eq. 20.
+    #[arg(long, value_name = "GAMMA")]
+    pub gamma: Option<f64>,
+    /// The policy file; beside the topology, as .policy, by default.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// How many seeds to train at once; as many as there are cores by default.
+    #[arg(long, value_name = "COUNT")]
+    pub jobs: Option<usize>,
+    /// Say nothing until it is done.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
+}
+
 /// `dtwn compare`.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
     /// The topology file.
     pub topology: PathBuf,
     /// Which policies: random, average, greedy, optimal, static, maddpg.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "random,average,greedy,optimal")]
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        default_value = "random,average,greedy,optimal"
+    )]
     pub policies: Vec<String>,
     /// How many held-out channel states.
     #[arg(long, value_name = "COUNT", default_value_t = 200)]
@@ -600,4 +642,26 @@ pub enum Networks {
     Topology,
     /// Anew in each instance, in the ring of `association.distance_min` and `association.distance_max`.
     Random,
+}
+
+/// `dtwn figures`.
+#[derive(Debug, Args)]
+pub struct FiguresArgs {
+    /// The directory to write into.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// The topology file.
+    #[arg(long, value_name = "FILE", default_value = "topologies/paper.toml")]
+    pub topology: PathBuf,
+    /// Few rounds, seeds and episodes: to see that it works, not to publish.
+    #[arg(long)]
+    pub quick: bool,
+    /// Which of the paper's figures: 5, 7, 8. The latter two train, and need dtwn-agent.
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', default_value = "5,7,8")]
+    pub only: Vec<u32>,
+    /// File of a trained policy, to be drawn in figure 5.
+    #[arg(long, value_name = "FILE")]
+    pub policy_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
 }

@@ -18,6 +18,14 @@ pub enum Error {
     #[error(transparent)]
     Plan(#[from] dtwn_model::PlanError),
 
+    /// The network poses no association problem.
+    #[error(transparent)]
+    Problem(#[from] dtwn_model::association::ProblemError),
+
+    /// An association policy does not fit the network, or decides nothing.
+    #[error(transparent)]
+    Policy(#[from] dtwn_model::association::PolicyError),
+
     /// The machine lacks something that a network needs.
     #[error("{what}")]
     #[diagnostic(help("{help}"))]
@@ -166,9 +174,13 @@ impl Error {
     /// The exit code that this error ends the program with.
     pub fn code(&self) -> u8 {
         match self {
-            Self::Topology(_) | Self::Plan(_) | Self::Machine { .. } | Self::System(_) | Self::Air(_) => {
-                exit::CONFIGURATION
-            }
+            Self::Topology(_)
+            | Self::Plan(_)
+            | Self::Problem(_)
+            | Self::Policy(_)
+            | Self::Machine { .. }
+            | Self::System(_)
+            | Self::Air(_) => exit::CONFIGURATION,
             Self::Usage { .. } => exit::USAGE,
             Self::Output(_) => exit::OUTPUT,
             Self::File { what: "write" | "create", .. } => exit::OUTPUT,

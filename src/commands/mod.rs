@@ -3,10 +3,12 @@
 pub mod attach;
 pub mod capture;
 pub mod chain;
+pub mod compare;
 pub mod doctor;
 pub mod down;
 pub mod events;
 pub mod exec;
+pub mod figures;
 pub mod graph;
 pub mod headless;
 pub mod logs;
@@ -19,6 +21,7 @@ pub mod runs;
 pub mod simulate;
 pub mod status;
 pub mod steer;
+pub mod train;
 pub mod up;
 pub mod validate;
 

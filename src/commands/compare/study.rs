@@ -1,0 +1,258 @@
+//! Policies on the same held-out states, and what can be said of them.
+
+use std::time::Instant;
+
+use dtwn_model::association::{
+    Average, Decision, Environment, Geometry, Optimal, Policy, PolicyError, Problem, Split, State,
+};
+use serde::Serialize;
+
+/// Slots that an instance goes through before the one that counts; no state can be older.
+pub const STALENESS_MAX: u32 = 16;
+/// Of the standard Gaussian: 95 % of it lies within this many deviations.
+const Z_95: f64 = 1.959_964;
+
+/// What to compare on.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// How many held-out instances.
+    pub instances: u64,
+    /// Seed of their streams.
+    pub seed: u64,
+    /// Where BSs stand.
+    pub geometry: Geometry,
+    /// By how many slots what policies see is older than what they are charged by.
+    pub staleness: u32,
+}
+
+/// What came of a policy. Times are emulated.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// Its name.
+    pub policy: String,
+    /// Mean T of Eq. 17, s.
+    pub mean_s: f64,
+    /// Half the width of the 95 % confidence interval of the mean, s.
+    pub ci95_s: f64,
+    /// Mean T over the optimum's mean T, both for the true state.
+    pub ratio_to_optimal: f64,
+    /// Half the width of the 95 % confidence interval of that ratio, from the paired differences.
+    pub ratio_ci95: f64,
+    /// How much of the way from the average policy to the optimum it went: 1 is all.
+    pub gap_closed: f64,
+    /// Mean of each term of Eq. 17, s: training, broadcast, block.
+    pub terms_s: [f64; 3],
+    /// Median wall time of a decision, µs.
+    pub decision_us_p50: f64,
+    /// The 99th percentile of it, µs.
+    pub decision_us_p99: f64,
+}
+
+/// All of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Study {
+    /// Instances.
+    pub instances: u64,
+    /// Seed of their streams.
+    pub seed: u64,
+    /// By how many slots what policies saw was old.
+    pub staleness: u32,
+    /// `topology` or `random`.
+    pub networks: &'static str,
+    /// Mean T of the optimum for the true states, s.
+    pub optimal_s: f64,
+    /// Mean T of the average policy, s.
+    pub average_s: f64,
+    /// How far any decision for these very twins, whose data differ, could be below the optimum for equal ones: mean of
+    /// 1 − bound/T.
+    pub bound_gap: f64,
+    /// Each policy.
+    pub policies: Vec<Row>,
+}
+
+/// One held-out instance.
+struct Instance {
+    seen: State,
+    truth: State,
+}
+
+impl Instance {
+    /// The same truth for every staleness, so that results pair across it too.
+    fn new(problem: &Problem, settings: &Settings, index: u64) -> Self {
+        let Settings { geometry, seed, staleness, .. } = *settings;
+        let mut environment = Environment::new(problem, geometry, seed, Split::Test, index);
+        let mut seen = None;
+        for slot in 0..=STALENESS_MAX {
+            if slot > 0 {
+                environment.step();
+            }
+            if slot == STALENESS_MAX - staleness.min(STALENESS_MAX) {
+                seen = Some(environment.state().clone());
+            }
+        }
+        let truth = environment.state().clone();
+        Self { seen: seen.unwrap_or_else(|| truth.clone()), truth }
+    }
+}
+
+#[derive(Default)]
+struct Tally {
+    totals: Vec<f64>,
+    terms: [f64; 3],
+    decision_us: Vec<f64>,
+}
+
+impl Tally {
+    fn add(&mut self, problem: &Problem, truth: &State, decision: &Decision, decision_us: f64) {
+        let terms = problem.terms(truth, decision);
+        for (sum, term) in self.terms.iter_mut().zip([terms.training_s, terms.broadcast_s, terms.block_s]) {
+            *sum += term;
+        }
+        self.totals.push(terms.total_s());
+        self.decision_us.push(decision_us);
+    }
+
+    fn row(mut self, policy: String, optimal: &[f64], average: &[f64]) -> Row {
+        let (mean_s, best, usual) = (mean(&self.totals), mean(optimal), mean(average));
+        let ratio = mean_s / best;
+        // The delta method: the ratio of two means varies as the paired residuals do.
+        let residuals: Vec<f64> =
+            self.totals.iter().zip(optimal).map(|(t, o)| (t - ratio * o) / best).collect();
+        self.decision_us.sort_by(f64::total_cmp);
+        let quantile = |q: f64| {
+            let at = (q * self.decision_us.len().saturating_sub(1) as f64).round() as usize;
+            self.decision_us.get(at).copied().unwrap_or(0.0)
+        };
+        Row {
+            policy,
+            mean_s,
+            ci95_s: half_width(&self.totals),
+            ratio_to_optimal: ratio,
+            ratio_ci95: half_width(&residuals),
+            gap_closed: (usual - mean_s) / (usual - best),
+            terms_s: self.terms.map(|sum| sum / self.totals.len() as f64),
+            decision_us_p50: quantile(0.5),
+            decision_us_p99: quantile(0.99),
+        }
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// Half the width of the 95 % confidence interval of the mean; 0 for a single value.
+pub fn half_width(values: &[f64]) -> f64 {
+    let (n, mean) = (values.len() as f64, mean(values));
+    if n < 2.0 {
+        return 0.0;
+    }
+    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    Z_95 * (variance / n).sqrt()
+}
+
+/// Lets each policy decide on every instance, and charges it. `done` is told after each instance.
+///
+/// The optimum and the average policy are always computed, as everything is measured by them. With stale states, an
+/// `optimal` among the policies is called `optimal-stale`: it trusts what it sees.
+///
+/// # Errors
+/// When a policy does not fit the problem or finds no decision.
+pub fn compare(
+    problem: &Problem,
+    policies: &mut [Box<dyn Policy>],
+    settings: &Settings,
+    mut done: impl FnMut(u64),
+) -> Result<Study, PolicyError> {
+    let mut tallies: Vec<Tally> = policies.iter().map(|_| Tally::default()).collect();
+    let (mut optimal, mut average) = (vec![], vec![]);
+    let mut bound_gap = 0.0;
+    for index in 0..settings.instances {
+        let Instance { seen, truth } = Instance::new(problem, settings, index);
+        for (policy, tally) in policies.iter_mut().zip(&mut tallies) {
+            let began = Instant::now();
+            let decision = policy.decide(problem, &seen)?;
+            let decision_us = began.elapsed().as_secs_f64() * 1e6;
+            let infeasible = |source| PolicyError::Infeasible { policy: policy.name().to_owned(), source };
+            problem.check(&decision).map_err(infeasible)?;
+            tally.add(problem, &truth, &decision, decision_us);
+        }
+        let best = problem.terms(&truth, &Optimal.decide(problem, &truth)?);
+        optimal.push(best.total_s());
+        average.push(problem.terms(&truth, &Average.decide(problem, &truth)?).total_s());
+        let bound_s = Optimal::bound_s(problem, &truth)? + best.block_s;
+        bound_gap += (1.0 - bound_s / best.total_s()) / settings.instances as f64;
+        done(index + 1);
+    }
+    let rows = policies.iter().zip(tallies).map(|(policy, tally)| {
+        let name = match (policy.name(), settings.staleness) {
+            ("optimal", 1..) => "optimal-stale",
+            (name, _) => name,
+        };
+        tally.row(name.to_owned(), &optimal, &average)
+    });
+    Ok(Study {
+        instances: settings.instances,
+        seed: settings.seed,
+        staleness: settings.staleness,
+        networks: match settings.geometry {
+            Geometry::Topology => "topology",
+            Geometry::Random => "random",
+        },
+        policies: rows.collect(),
+        optimal_s: mean(&optimal),
+        average_s: mean(&average),
+        bound_gap,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dtwn_model::association::{Greedy, Random};
+
+    fn problem() -> Problem {
+        let text = include_str!("../../../topologies/paper.toml").to_owned();
+        let loaded = dtwn_model::topology::parse("t", text, &dtwn_model::Overrides::default()).unwrap();
+        let mut problem = Problem::new(&dtwn_model::Plan::new(&loaded.topology).unwrap()).unwrap();
+        problem.cost.payload = dtwn_model::topology::Payload::Twins;
+        problem
+    }
+
+    fn study(staleness: u32) -> Study {
+        let mut policies: Vec<Box<dyn Policy>> =
+            vec![Box::new(Random::new(1)), Box::new(Average), Box::new(Greedy), Box::new(Optimal)];
+        let settings = Settings { instances: 30, seed: 4, geometry: Geometry::Random, staleness };
+        compare(&problem(), &mut policies, &settings, |_| {}).unwrap()
+    }
+
+    #[test]
+    fn policies_stand_in_the_order_they_should() {
+        let fresh = study(0);
+        let by_name = |study: &Study, name: &str| -> Row {
+            study.policies.iter().find(|row| row.policy == name).cloned().unwrap()
+        };
+        let (random, average) = (by_name(&fresh, "random"), by_name(&fresh, "average"));
+        let (greedy, optimal) = (by_name(&fresh, "greedy"), by_name(&fresh, "optimal"));
+        assert!(random.mean_s > average.mean_s && average.mean_s > greedy.mean_s);
+        assert!(greedy.ratio_to_optimal > 1.0 && greedy.gap_closed > 0.7);
+        assert!((optimal.ratio_to_optimal - 1.0).abs() < 1e-9 && optimal.ratio_ci95 < 1e-9);
+        assert!((average.gap_closed).abs() < 1e-9 && (optimal.gap_closed - 1.0).abs() < 1e-9);
+        assert!((0.0..0.2).contains(&fresh.bound_gap));
+        assert!((average.terms_s.iter().sum::<f64>() - average.mean_s).abs() < 1e-9);
+
+        // The same truth, seen late: who looks at no state loses nothing, who trusts it does.
+        let stale = study(3);
+        assert!((stale.optimal_s - fresh.optimal_s).abs() < 1e-9);
+        assert!((by_name(&stale, "average").mean_s - average.mean_s).abs() < 1e-9);
+        assert!(by_name(&stale, "optimal-stale").ratio_to_optimal > 1.02);
+        assert!(by_name(&stale, "greedy").mean_s > greedy.mean_s);
+    }
+
+    #[test]
+    fn intervals_by_hand() {
+        // Variance 1, four values: 1.96·1/2.
+        assert!((half_width(&[1.0, 1.0, 3.0, 3.0]) - 1.959_964 * (4.0f64 / 3.0 / 4.0).sqrt()).abs() < 1e-9);
+        assert_eq!(half_width(&[7.0]), 0.0);
+    }
+}
