@@ -18,5 +18,8 @@ mod killed;
 mod nodes;
 mod output;
 mod refused;
+mod replay;
+mod report;
 mod sessions;
 mod steering;
+mod tui;
