@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod bus;
 pub mod chain;
+pub mod learning;
 pub mod logging;
 pub mod roles;
 

@@ -1,0 +1,13 @@
+//! Federated learning without libtorch: what nodes need that hold data or models but do not train.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`data`] | CIFAR-10's files, checked |
+//! | [`partition`] | which user holds which samples |
+//! | [`wire`] | models as bytes |
+//! | [`aggregate`] | Eq. 4 and 5 |
+
+pub mod aggregate;
+pub mod data;
+pub mod partition;
+pub mod wire;
