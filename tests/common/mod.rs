@@ -5,12 +5,14 @@
 mod proc;
 mod rig;
 mod session;
+mod tmux;
 
 use std::time::{Duration, Instant};
 
 pub use proc::{Namespaces, processes_with};
 pub use rig::{Finished, Rig, Running};
 pub use session::{Session, parse_events};
+pub use tmux::Terminal;
 
 /// How long anything may take. Far above what it should: the machine may be busy with other things.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod association;
 mod bring_up;
 mod capture;
 mod chain;
