@@ -47,6 +47,14 @@ pub enum Error {
         /// The least that is allowed.
         min: i64,
     },
+    /// A sample that the data set does not have.
+    #[error("there is no sample {sample} among {samples}")]
+    NoSample {
+        /// Its position.
+        sample: u32,
+        /// How many there are.
+        samples: usize,
+    },
     /// A policy that gave no decision, or a problem without an optimum.
     #[error(transparent)]
     Policy(#[from] dtwn_model::association::PolicyError),

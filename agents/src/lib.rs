@@ -9,6 +9,7 @@ pub mod maddpg;
 pub mod runtime;
 pub mod selftest;
 pub mod synthetic;
+pub mod training;
 
 pub use error::Error;
 
