@@ -235,9 +235,16 @@ impl Core {
         }
         new.into_iter().for_each(|block| self.insert_block(block));
         self.take_certificate(&segment.certificate);
-        self.note_finalization(&segment.certificate);
+        // What is known to be final further up may lack blocks for long; this part is complete.
+        let later = self.pending.replace(segment.certificate.clone());
         self.dirty = true;
         self.commit();
+        if let Some(later) = later
+            && later.statement.round().0 == self.state.epoch
+            && later.statement.round().1 > self.anchor.view
+        {
+            self.note_finalization(&later);
+        }
         self.sync.segment_at = None;
         self.request_segment(from);
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::message::{Delivery, Gossip, ProposalMessage, Request};
+use crate::message::{Delivery, Gossip, ProposalMessage, Request, Segment};
 use crate::models::ModelStatus;
 use crate::testing::{Net, certificate, genesis, key, registry, transaction, vote};
 use crate::tx::{BodyRef, Verdict};
@@ -211,6 +211,31 @@ fn an_observer_and_a_newcomer_catch_up() {
     net.reach(45);
     let blocks: Vec<_> = net.cores.iter().flatten().map(|core| core.height()).collect();
     assert_eq!(blocks.len(), 5, "four replicas and the observer: {blocks:?}");
+}
+
+#[test]
+fn a_segment_is_committed_although_later_blocks_are_missing() {
+    let (registry, mut core) = lone(0);
+    let _ = core.step(0, Input::Tick);
+    let mut state = State::genesis(&registry);
+    let mut chain = Vec::new();
+    for view in 1..=3 {
+        let (block, after) = state.build(&registry, view, []);
+        let proposal =
+            Proposal { epoch: 0, view, parent_view: view - 1, height: view, block: block.digest() };
+        chain.push((Arc::new(block), certificate(&registry, &[1, 2, 3], Statement::Finalize(proposal))));
+        state = after;
+    }
+    // Height 3 is known to be final, and no block is here.
+    let _ = core.step(1, from(1, Message::Certificate(chain[2].1.clone())));
+    assert_eq!(core.height(), 0);
+    let segment = Segment { blocks: vec![chain[0].0.clone()], certificate: chain[0].1.clone() };
+    let _ = core.step(2, from(1, Message::Segment(segment)));
+    assert_eq!(core.height(), 1);
+    let blocks = chain[1..].iter().map(|(block, _)| block.clone()).collect();
+    let segment = Segment { blocks, certificate: chain[2].1.clone() };
+    let _ = core.step(3, from(1, Message::Segment(segment)));
+    assert_eq!(core.height(), 3);
 }
 
 #[test]

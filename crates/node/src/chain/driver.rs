@@ -143,6 +143,7 @@ impl Driver {
                 return Ok(());
             }
         };
+        tracing::trace!(from = %letter.from, kind = kind(&message), bytes = letter.body.len(), "received");
         if let Some(origin) = letter.spread {
             self.post.pass_on(origin, &message, &letter.body);
         }
@@ -194,6 +195,7 @@ impl Driver {
             }
             Done::Served(to, messages) => {
                 for message in messages {
+                    tracing::trace!(?to, kind = kind(&message), "served");
                     self.post.send(Target::One(to), &Arc::new(message));
                 }
                 Ok(())
@@ -211,7 +213,10 @@ impl Driver {
                     self.pending += 1;
                     self.disk.ask(Job::Append(number, record))?;
                 }
-                Effect::Send { to, message } => self.post.send(to, &message),
+                Effect::Send { to, message } => {
+                    tracing::trace!(?to, kind = kind(&message), "sent");
+                    self.post.send(to, &message);
+                }
                 Effect::Serve { to, request } => self.disk.ask(Job::Serve(to, request))?,
                 Effect::Notify(event) => self.notify(event, now_us, submitted_us)?,
             }
@@ -265,5 +270,19 @@ impl Driver {
             }
         }
         Ok(())
+    }
+}
+
+/// The kind of a message, for logs.
+fn kind(message: &Message) -> &'static str {
+    match message {
+        Message::Proposal(_) => "proposal",
+        Message::Vote(_) => "vote",
+        Message::Certificate(_) => "certificate",
+        Message::Request(_) => "request",
+        Message::Block(_) => "block",
+        Message::Segment(_) => "segment",
+        Message::Gossip(_) => "gossip",
+        Message::Body(_) => "body",
     }
 }
