@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use dtwn_proto::{
-    event::{ChainProgress, Event, Round, Transfer, What},
+    event::{ChainProgress, Event, Exit, Round, Transfer, What},
     log::Tail,
 };
 use indexmap::IndexMap;
@@ -158,7 +158,9 @@ impl Collected {
                 p99.push(at_s, *p99_ms);
             }
             What::ChainProgress(report) => self.chain(at_s, &event.node, report),
+            // Processes that end by themselves when they are asked to are no fault: every run ends so.
             What::NodeExited { expected: false, .. }
+            | What::NodeExited { exit: Exit::Signal(_), .. }
             | What::NodePaused { .. }
             | What::LinkChanged { .. }
             | What::Partitioned { .. }

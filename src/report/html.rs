@@ -43,6 +43,9 @@ pub fn properties(rows: &[(&str, String)]) -> String {
     format!("<dl>{}</dl>\n", rows.collect::<String>())
 }
 
+/// Characters up to which the words of a column are names.
+const NAME_CHARS_MAX: usize = 18;
+
 /// A column of a table.
 #[derive(Debug, Clone, Copy)]
 pub struct Column {
@@ -64,11 +67,25 @@ pub const fn numbers(heading: &'static str) -> Column {
 
 /// A table. One of more than `open_rows` rows is folded under its title, which a click or printing opens.
 pub fn table(title: &str, columns: &[Column], rows: &[Vec<String>], open_rows: usize) -> String {
-    let class = |column: &Column| if column.number { " class=\"number\"" } else { "" };
-    let head = columns.iter().map(|c| format!("<th scope=\"col\"{}>{}</th>", class(c), escaped(c.heading)));
+    // Names stay on one line; sentences do not.
+    let is_short = |index: usize| {
+        rows.iter().filter_map(|row| row.get(index)).all(|cell| cell.chars().count() <= NAME_CHARS_MAX)
+    };
+    let classes: Vec<_> = columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| match (column.number, is_short(index)) {
+            (true, _) => " class=\"number\"",
+            (false, true) => " class=\"name\"",
+            (false, false) => "",
+        })
+        .collect();
+    let head = columns
+        .iter()
+        .zip(&classes)
+        .map(|(column, class)| format!("<th scope=\"col\"{class}>{}</th>", escaped(column.heading)));
     let body = rows.iter().map(|row| {
-        let cells =
-            columns.iter().zip(row).map(|(c, cell)| format!("<td{}>{}</td>", class(c), escaped(cell)));
+        let cells = classes.iter().zip(row).map(|(class, cell)| format!("<td{class}>{}</td>", escaped(cell)));
         format!("<tr>{}</tr>\n", cells.collect::<String>())
     });
     let open = if rows.len() <= open_rows { " open" } else { "" };

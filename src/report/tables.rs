@@ -99,7 +99,7 @@ fn tcp(manifest: &Value) -> Vec<Vec<String>> {
             value.as_array().map(|items| items.iter().map(|item| (&item[0], &item[1])).collect::<Vec<_>>());
         match pairs {
             Some(pairs) => {
-                rows.extend(pairs.into_iter().map(|(name, value)| vec![plain(name), plain(value)]))
+                rows.extend(pairs.into_iter().map(|(name, value)| vec![plain(name), plain(value)]));
             }
             None => rows.push(vec![key.clone(), plain(value)]),
         }

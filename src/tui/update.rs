@@ -438,7 +438,7 @@ fn run_command(model: &mut Model, text: &str) -> Vec<Effect> {
         }
         Ok(Parsed::Replay(order)) if model.replay.is_some() => return vec![Effect::Replay(order)],
         Ok(Parsed::Replay(_)) => {
-            say(model, Level::Warning, "that is for recorded runs: `dtwn replay RUN` opens one")
+            say(model, Level::Warning, "that is for recorded runs: `dtwn replay RUN` opens one");
         }
         Ok(Parsed::Screen(index)) => go(model, index),
         Ok(Parsed::Quit) => return act(model, Action::Quit),

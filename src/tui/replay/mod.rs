@@ -118,7 +118,96 @@ pub fn name_of(run_dir: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+    use ratatui::{buffer::Buffer, layout::Rect};
+
     use super::*;
+    use crate::tui::{
+        fixture,
+        model::{Effect, Leave, Model, Msg},
+        theme::Theme,
+        update::update,
+        view::view,
+    };
+
+    fn replaying(size: (u16, u16)) -> Model {
+        let mut model = Model::new("small".into(), "/nowhere".into(), true, size, Theme::new(true));
+        update(&mut model, Msg::Replay(News::Data(Box::new(fixture::data()))));
+        let status = Status {
+            playing: true,
+            speed: 2.0,
+            position: 12,
+            events: 48,
+            now_ns: 12_000_000_000,
+            first_ns: 0,
+            last_ns: 48_000_000_000,
+            end: player::End::CutOff,
+        };
+        update(&mut model, Msg::Replay(News::At(status)));
+        model
+    }
+
+    fn press(model: &mut Model, key: KeyCode) -> Vec<Effect> {
+        update(model, Msg::Key(KeyEvent::new(key, KeyModifiers::NONE)))
+    }
+
+    fn draw(model: &mut Model) -> String {
+        let mut buffer = Buffer::empty(Rect::new(0, 0, model.size.0, model.size.1));
+        model.hits = view(model, buffer.area, &mut buffer);
+        let row = |y| (0..model.size.0).map(|x| buffer[(x, y)].symbol()).collect::<String>();
+        (0..model.size.1).map(row).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_status_line_says_where_it_stands_at_any_size() {
+        let text = draw(&mut replaying((80, 24)));
+        for part in ["REPLAY", "▶ 12.0 s / 48.0 s  2×  event 12/48", "━", "cut off", "play/pause"] {
+            assert!(text.contains(part), "no {part}:\n{text}");
+        }
+        for width in [0, 1, 20, 30, 47, 60, 200] {
+            for height in [0, 1, 4, 5, 6, 24] {
+                let mut model = replaying((width, height));
+                for key in ['1', '2', '3', '4', '5', '6', '?', ':'] {
+                    press(&mut model, KeyCode::Char(key));
+                    draw(&mut model);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn keys_and_commands_go_to_the_replay_and_nothing_to_a_session() {
+        let mut model = replaying((80, 24));
+        let mut asked = |key| match press(&mut model, key).as_slice() {
+            [Effect::Replay(order)] => Some(*order),
+            [] => None,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(asked(KeyCode::Char(' ')), Some(Order::Toggle));
+        assert_eq!(asked(KeyCode::Left), Some(Order::Leap(-5.0)));
+        assert_eq!(asked(KeyCode::Char(']')), Some(Order::Step(1)));
+        // On every screen, whatever it would do to a session that runs.
+        for screen in '1'..='8' {
+            asked(KeyCode::Char(screen));
+            for key in ['K', 'p', 'R', 'P', 'H', 'd', 'e', 'u', 'y'] {
+                assert_eq!(asked(KeyCode::Char(key)), None, "{key} on {screen}");
+                asked(KeyCode::Esc);
+            }
+        }
+        for (line, order) in [
+            (":seek round 3", Some(Order::Seek(Target::Round(3)))),
+            (":speed 0.5", Some(Order::Speed(0.5))),
+            (":pause", Some(Order::Pause)),
+            (":kill bs1", None),
+            (":stop", None),
+            (":seek", None),
+        ] {
+            line.chars().for_each(|c| assert_eq!(asked(KeyCode::Char(c)), None));
+            assert_eq!(asked(KeyCode::Enter), order, "{line}");
+        }
+        press(&mut model, KeyCode::Char('q'));
+        assert_eq!(model.leave, Some(Leave::Over));
+    }
 
     #[test]
     fn moments_and_speeds_are_read() {
