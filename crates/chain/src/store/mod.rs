@@ -116,7 +116,7 @@ impl Store {
     /// epoch that any peer has reached being e, choose e + 2, which no vote of the lost store can be about.
     ///
     /// # Errors
-    /// [`Error::Store`] when there is a file at `path` already (see [`Store::set_aside`]) or it cannot be written.
+    /// [`Error::Store`] when there is a file at `path` already (see [`Store::repair`]) or it cannot be written.
     pub fn replace(
         path: impl AsRef<Path>,
         registry: Arc<Registry>,

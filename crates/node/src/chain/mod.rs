@@ -1,7 +1,7 @@
 //! The chain in the emulated network: the core of `dtwn-chain` driven by the bus, a store on disk, and emulated time.
 //!
-//! A node that keeps the chain runs one *driver* ([`driver`]), a task that owns the core. Around it are the store on a thread of
-//! its own ([`disk`]), what goes to the bus and how ([`post`]), what is reported ([`report`]) and the load generator ([`load`]).
+//! A node that keeps the chain runs one *driver* (`driver`), a task that owns the core. Around it are the store on a thread of
+//! its own (`disk`), what goes to the bus and how (`post`), what is reported (`report`) and the load generator (`load`).
 //! The rest of the node talks to it through a [`ChainHandle`].
 
 mod disk;
