@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use dtwn_proto::event::{Event, Level, LinkCounters, LinkInfo, Sample, What};
+use dtwn_proto::event::{Event, Level, LinkCounters, LinkInfo, Round, Sample, What};
 use indexmap::IndexMap;
 
 use super::format;
@@ -14,6 +14,8 @@ const SERIES_MAX: usize = 600;
 const SEEN_WINDOW: usize = 30;
 /// Timeline entries kept; older ones stay in the event file.
 const TIMELINE_MAX: usize = 2000;
+/// Rounds kept; older ones stay in the event file.
+const ROUNDS_MAX: usize = 256;
 /// Characters kept of a text that came from elsewhere.
 const TEXT_MAX: usize = 400;
 
@@ -154,6 +156,8 @@ pub struct Data {
     pub session_cpu: Series,
     /// What happened, the newest last.
     pub timeline: VecDeque<Entry>,
+    /// Rounds that ended, the newest last.
+    pub rounds: VecDeque<Round>,
     /// Partitions in force.
     pub partitions: Vec<(Vec<Vec<String>>, bool)>,
     /// Events that this viewer was too slow for.
@@ -177,6 +181,12 @@ impl Data {
             What::Sample(sample) => wall_s = self.sample(event, sample),
             What::Partitioned { groups, one_way } => self.partitions.push((groups.clone(), *one_way)),
             What::Healed => self.partitions.clear(),
+            What::Round(round) => {
+                if self.rounds.len() == ROUNDS_MAX {
+                    self.rounds.pop_front();
+                }
+                self.rounds.push_back(round.clone());
+            }
             What::LinkChanged { link, .. } if !self.baseline.contains_key(link) => {}
             What::Rates { rates, .. } => {
                 // Fading is no fault: the rate that an undo goes back to follows the channel.

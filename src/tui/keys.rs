@@ -357,6 +357,10 @@ mod tests {
             let before = names.insert(binding.action.name(), binding.action);
             assert!(before.is_none_or(|before| before == binding.action), "{:?}", binding.action);
         }
+        let guide = include_str!("../../docs/terminal.md");
+        for name in names.keys().filter(|name| !name.starts_with("screen-")) {
+            assert!(guide.contains(&format!("`{name}`")), "docs/terminal.md does not name {name}");
+        }
         assert_eq!(Action::NextScreen.name(), "next-screen");
         assert_eq!(Action::Screen(0).name(), "screen-1");
         assert_eq!(Action::Replay(Order::Toggle).name(), "replay-toggle");

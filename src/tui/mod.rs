@@ -64,6 +64,8 @@ const ORDERS_MAX: usize = 64;
 /// How often log files are looked at while they show.
 const LOG_PERIOD: Duration = Duration::from_millis(300);
 
+/// How long a signal waits for the last frame.
+const LAST_FRAME: Duration = Duration::from_secs(2);
 /// Frames a second at most, where nobody says.
 const FPS: u32 = 4;
 
@@ -99,7 +101,7 @@ pub fn run(name: &str, options: Options) -> Result<u8> {
 /// # Errors
 /// When the terminal cannot be used.
 pub fn replay(run_dir: &Path, player: replay::Player, options: Options) -> Result<u8> {
-    show(&replay::name_of(run_dir), run_dir, Source::Recorded(player), options)
+    show(&replay::name_of(run_dir), run_dir, Source::Recorded(Box::new(player)), options)
 }
 
 /// Where events come from.
@@ -107,7 +109,7 @@ enum Source {
     /// A session.
     Live(Client),
     /// An event file.
-    Recorded(replay::Player),
+    Recorded(Box<replay::Player>),
 }
 
 fn show(name: &str, run_dir: &Path, source: Source, options: Options) -> Result<u8> {
@@ -347,12 +349,22 @@ fn block_signals() -> Result<()> {
 
 fn wait_for_signals(messages: &SyncSender<Msg>) {
     while let Ok(signal) = ending_signals().wait() {
-        let message = match signal {
-            Signal::SIGCONT => Msg::Continued,
-            other => Msg::Signal(other as i32),
-        };
-        if messages.send(message).is_err() {
-            return;
+        match signal {
+            Signal::SIGCONT if messages.send(Msg::Continued).is_err() => return,
+            Signal::SIGCONT => {}
+            other => end_by(other, messages),
         }
     }
+}
+
+/// Has the loop end the view. A terminal that takes no output may hold the loop in the middle of a frame for ever: then this ends
+/// the program in its place.
+fn end_by(signal: Signal, messages: &SyncSender<Msg>) -> ! {
+    let deadline = Instant::now() + LAST_FRAME;
+    while messages.try_send(Msg::Signal(signal as i32)).is_err() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(20));
+    }
+    thread::sleep(deadline.saturating_duration_since(Instant::now()));
+    terminal::abandon();
+    std::process::exit(i32::from(exit::SIGNAL_BASE.wrapping_add(signal as u8)))
 }

@@ -92,6 +92,11 @@ fn set_up(mouse: bool) -> std::io::Result<()> {
     if mouse { execute!(stdout(), EnableMouseCapture) } else { Ok(()) }
 }
 
+/// Gives back what can be without writing to the terminal, which may take nothing.
+pub fn abandon() {
+    let _ = disable_raw_mode();
+}
+
 fn give_back() {
     // Each step on its own: where one fails, the others still help.
     let _ =
@@ -125,4 +130,57 @@ pub fn wait_for_hangup(messages: &SyncSender<Msg>) {
     let mut events = [PollFd::new(input.as_fd(), PollFlags::empty())];
     while let Err(nix::errno::Errno::EINTR) = poll(&mut events, PollTimeout::NONE) {}
     let _ = messages.send(Msg::TerminalGone);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read, process::Command};
+
+    use nix::{
+        pty::openpty,
+        sys::termios::{LocalFlags, tcgetattr},
+    };
+
+    use super::*;
+
+    /// What the test below runs in a terminal of its own.
+    #[test]
+    #[ignore = "takes the terminal and panics: only for the test that looks on"]
+    fn takes_the_terminal_and_panics() {
+        let mut screen = Screen::open(true).unwrap();
+        screen.draw(|_, _| Hits::default()).unwrap();
+        // Whatever thread it is, the hook gives the terminal back.
+        let _ = std::thread::spawn(|| panic!("all is lost")).join();
+        std::process::exit(3);
+    }
+
+    #[test]
+    fn a_panic_gives_the_terminal_back_before_it_speaks() {
+        let pty = openpty(None, None).unwrap();
+        let before = tcgetattr(&pty.slave).unwrap();
+        let input = || pty.slave.try_clone().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "tui::terminal::tests::takes_the_terminal_and_panics"])
+            .args(["--ignored", "--nocapture"])
+            .stdin(input())
+            .stdout(input())
+            .stderr(input())
+            .spawn()
+            .unwrap();
+        let mut master = std::fs::File::from(pty.master);
+        // Less than a terminal keeps for its reader, so that the child waits for nobody.
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(3));
+        let after = tcgetattr(&pty.slave).unwrap();
+        assert_eq!(after.local_flags, before.local_flags);
+        assert!(after.local_flags.contains(LocalFlags::ICANON | LocalFlags::ECHO));
+        let mut bytes = vec![0; 64 * 1024];
+        let count = master.read(&mut bytes).unwrap();
+        let text = String::from_utf8_lossy(&bytes[..count]);
+        let place = |part: &str| text.rfind(part).unwrap_or_else(|| panic!("no {part:?} in {text:?}"));
+        let (taken, left) = (place("\u{1b}[?1049h"), place("\u{1b}[?1049l"));
+        assert!(taken < left && left < place("all is lost"), "{text:?}");
+        assert!(place("\u{1b}[?1000h") < place("\u{1b}[?1000l"), "{text:?}");
+        assert!(place("\u{1b}[?25l") < place("\u{1b}[?25h"), "{text:?}");
+    }
 }

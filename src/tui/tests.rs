@@ -115,6 +115,7 @@ fn every_screen_shows_what_it_is_for() {
             ("Map", "bs1"),
             ("Links", "bs1>mbs"),
             ("Chain", "2 of 14 views"),
+            ("Learning", "the last took"),
             ("Association", "bs2"),
             ("Logs", "following"),
             ("Faults", "Timeline"),
@@ -151,7 +152,11 @@ fn a_fork_is_in_red_and_what_is_off_says_so() {
         (0..24).find(|y| (0..80).map(|x| buffer[(x, *y)].symbol()).collect::<String>().contains("FORK"));
     assert!(fork.is_some_and(red), "{}", draw(&mut model));
     let mut off = Model::new("small".into(), "/nowhere".into(), false, (80, 24), Theme::new(true));
-    for (title, said) in [("Chain", "it is off"), ("Association", "no association was decided")] {
+    for (title, said) in [
+        ("Chain", "it is off"),
+        ("Learning", "no round has begun"),
+        ("Association", "no association was decided"),
+    ] {
         show(&mut off, title);
         assert!(draw(&mut off).contains(said));
     }
@@ -185,7 +190,7 @@ fn what_shows_can_be_written_down() {
     let json: serde_json::Value = serde_json::from_str(&read(&model, "view.json").unwrap()).unwrap();
     assert_eq!(json[0]["link"], "bs1>mbs");
     assert!(read(&model, "view.png").unwrap_err().contains(".svg"));
-    for title in ["Overview", "Map", "Chain", "Association", "Logs", "Faults"] {
+    for title in ["Overview", "Map", "Chain", "Learning", "Association", "Logs", "Faults"] {
         show(&mut model, title);
         let csv = read(&model, "view.csv").unwrap();
         let widths: Vec<_> = csv.lines().map(|line| line.matches("\",\"").count()).collect();

@@ -25,6 +25,9 @@ use super::{
 /// Below this size nothing but a line of state fits.
 const TINY: (u16, u16) = (20, 5);
 
+/// Characters of a run's name that always show beside tabs with names.
+const NAME_MIN: usize = 4;
+
 /// Something that the mouse can point at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Zone {
@@ -96,12 +99,22 @@ fn title(model: &Model, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
         }
         x = end;
     };
-    put(&model.name, theme.title(), None, hits);
-    let fits = |style: &TabStyle| {
-        let tabs: usize = model.screens.iter().map(|screen| tab(style, 0, screen.title()).len() + 1).sum();
-        Span::raw(&model.name).width() + tabs + usize::from(state_width) < usize::from(area.width)
+    let tabs_width = |style: &TabStyle| -> usize {
+        model.screens.iter().map(|screen| tab(style, 0, screen.title()).len() + 1).sum()
     };
-    let tab_style = TabStyle::ALL.into_iter().find(fits).unwrap_or(TabStyle::Number);
+    let room = usize::from(area.width.saturating_sub(state_width + 1));
+    let name_width = Span::raw(&model.name).width();
+    let whole = TabStyle::ALL.into_iter().find(|style| name_width + tabs_width(style) <= room);
+    // A long name shortens before the tabs become numbers; who has forgotten it finds it where the view is left.
+    let for_name = room.saturating_sub(tabs_width(&TabStyle::Shorter));
+    let (name, tab_style) = match whole {
+        Some(TabStyle::Number) | None if for_name > NAME_MIN => {
+            let kept: String = model.name.chars().take(for_name - 1).collect();
+            (format!("{kept}…"), TabStyle::Shorter)
+        }
+        found => (model.name.clone(), found.unwrap_or(TabStyle::Number)),
+    };
+    put(&name, theme.title(), None, hits);
     for (index, screen) in model.screens.iter().enumerate() {
         let current = index == model.current;
         let style = if current { theme.selected() } else { theme.text() };
@@ -123,11 +136,12 @@ enum TabStyle {
     Roomy,
     Tight,
     Short,
+    Shorter,
     Number,
 }
 
 impl TabStyle {
-    const ALL: [Self; 4] = [Self::Roomy, Self::Tight, Self::Short, Self::Number];
+    const ALL: [Self; 5] = [Self::Roomy, Self::Tight, Self::Short, Self::Shorter, Self::Number];
 }
 
 fn tab(style: &TabStyle, index: usize, title: &str) -> String {
@@ -136,6 +150,7 @@ fn tab(style: &TabStyle, index: usize, title: &str) -> String {
         TabStyle::Roomy => format!(" {number} {title} "),
         TabStyle::Tight => format!("{number} {title}"),
         TabStyle::Short => format!("{number} {title:.5}"),
+        TabStyle::Shorter => format!("{number} {title:.4}"),
         TabStyle::Number => number.to_string(),
     }
 }

@@ -167,7 +167,7 @@ fn a_lost_line_ends_the_view_and_not_the_run() {
 fn any_size_will_do_and_the_mouse_points() {
     let rig = Rig::as_caller();
     let (terminal, session) = open(&rig, 80, 24);
-    for (columns, rows) in [(40, 10), (12, 3), (200, 50), (1, 1), (81, 25), (10, 60), (80, 24)] {
+    for (columns, rows) in [(40, 10), (12, 3), (200, 50), (1, 1), (81, 25), (10, 60), (100, 30)] {
         terminal.resize(columns, rows);
     }
     let screen = terminal.wait_to_show("3 Links");

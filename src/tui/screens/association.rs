@@ -4,7 +4,7 @@
 //! ```text
 //! policy maddpg  round 12  T predicted 2.19s measured 2.41s  over optimum 1.02  migrations 3
 //! ─ In force ──────────────┬─ τ: share of each subchannel ─
-//! BS    K  b   K OVER ROUNDS │ bs1 ░░▒▒██
+//! BS    K  b   OVER ROUNDS │ bs1 ░░▒▒██
 //! ─ Rounds ────────────────┴───────────────────────────────
 //! ROUND TRAIN BCAST BLOCK PREDICTED MEASURED RATIO MOVED
 //! ```
@@ -36,7 +36,7 @@ const BSS: [Column; 5] = [
     Column::right("K", 5, 0),
     Column::right("b", 6, 0),
     Column::right("KEPT", 4, 2),
-    Column::left("K OVER ROUNDS", 24, 1),
+    Column::left("OVER ROUNDS", 12, 1),
 ];
 
 const ROUNDS: [Column; 10] = [
@@ -185,10 +185,10 @@ fn summary(seen: &Seen<'_>, decision: &AssociationDecision) -> Vec<Line<'static>
     let mut first = Vec::from(pair("policy", clean(&decision.policy)));
     first.extend(pair("round", decision.round.to_string()));
     first.extend(pair(
-        "decided on slot",
+        "state of slot",
         format!("{}, in force from {}", decision.observed_slot, decision.slot),
     ));
-    first.extend(pair("twins moved", format!("{} of all time", association.migrations)));
+    first.extend(pair("twins moved", association.migrations.to_string()));
     let mut second = Vec::from(pair(
         "mean T",
         match association.mean_ms() {
@@ -203,11 +203,13 @@ fn summary(seen: &Seen<'_>, decision: &AssociationDecision) -> Vec<Line<'static>
     ));
     let ratio = |ratio: f64| format!("{ratio:.3} of the optimum");
     second.extend(pair("", association.ratio_to_optimal().map_or("optimum not computed".into(), ratio)));
+    let mut lines = vec![Line::from(first), Line::from(second)];
     if !decision.kept_by.is_empty() {
-        let late = format!("no action in time from {}", clean(&decision.kept_by.join(" ")));
-        second.push(Span::styled(late, theme.warning()));
+        let late =
+            format!("kept their last action, as none came in time: {}", clean(&decision.kept_by.join(" ")));
+        lines.push(Line::styled(late, theme.warning()));
     }
-    vec![Line::from(first), Line::from(second)]
+    lines
 }
 
 fn draw_stations(
@@ -224,7 +226,7 @@ fn draw_stations(
     let most = rounds.iter().flat_map(|round| &round.decision.k).max().copied().unwrap_or(0);
     table::draw(inner, buf, theme, hits, &BSS, &Marks::default(), decision.k.len(), |index| -> Vec<Cell> {
         let name = names.get(index).map_or(format!("#{index}"), ToString::to_string);
-        let over_rounds = rounds.iter().skip(rounds.len().saturating_sub(24));
+        let over_rounds = rounds.iter().skip(rounds.len().saturating_sub(12));
         let over_rounds =
             over_rounds.map(|round| f64::from(round.decision.k.get(index).copied().unwrap_or(0)));
         let kept = decision.kept_by.contains(&name);
@@ -251,8 +253,11 @@ fn draw_shares(seen: &Seen<'_>, decision: &AssociationDecision, area: Rect, buf:
     let names = bs_names(seen);
     let room = usize::from(inner.width.saturating_sub(9 + 5));
     let cell = (room / subchannels.max(1)).clamp(1, 6);
-    for (index, shares) in decision.tau.chunks(subchannels.max(1)).enumerate().take(usize::from(inner.height))
-    {
+    let header: String =
+        (1..=subchannels).map(|number| format!("{:<cell$.cell$}", number.to_string())).collect();
+    buf.set_stringn(inner.x + 9, inner.y, format!("{header} Σ"), room + 2, theme.title());
+    let rows = usize::from(inner.height.saturating_sub(1));
+    for (index, shares) in decision.tau.chunks(subchannels.max(1)).enumerate().take(rows) {
         let name = names.get(index).copied().unwrap_or_default();
         let mut line = Line::from(Span::raw(format!("{name:<8.8} ")));
         for share in shares.iter().take(room / cell) {
@@ -260,7 +265,7 @@ fn draw_shares(seen: &Seen<'_>, decision: &AssociationDecision, area: Rect, buf:
             line.push_span(Span::styled(shade.repeat(cell), theme.curve()));
         }
         line.push_span(Span::styled(format!(" {:.2}", shares.iter().sum::<f64>()), theme.dim()));
-        buf.set_line(inner.x, inner.y + index as u16, &line, inner.width);
+        buf.set_line(inner.x, inner.y + 1 + index as u16, &line, inner.width);
     }
 }
 

@@ -3,6 +3,7 @@
 mod association;
 mod chain;
 mod faults;
+mod learning;
 mod links;
 mod log_view;
 mod map;
@@ -32,6 +33,7 @@ pub fn all() -> Vec<Box<dyn Screen>> {
         Box::<map::Map>::default(),
         Box::<links::Links>::default(),
         Box::<chain::Chain>::default(),
+        Box::<learning::Learning>::default(),
         Box::<association::Association>::default(),
         Box::<log_view::LogView>::default(),
         Box::<faults::Faults>::default(),
