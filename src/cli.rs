@@ -570,7 +570,7 @@ pub struct SimulateChainArgs {
 /// `dtwn train`.
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// The topology file; its [maddpg] section says how to train.
+    /// The topology file; its `[maddpg]` section says how to train.
     pub topology: PathBuf,
     /// Episodes; 200 unless the topology says otherwise.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
