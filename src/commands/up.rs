@@ -52,6 +52,11 @@ pub fn run(args: &UpArgs) -> Result<u8> {
         plan::print(&plan, args.json)?;
         return Ok(exit::OK);
     }
+    if plan.topology().association.policy != topology::PolicyName::Fixed {
+        let policy = plan.topology().association.policy.as_str();
+        eprintln!("warning: association.policy = \"{policy}\" is compared and trained, but live rounds keep");
+        eprintln!("the first association and equal shares of the subchannels so far");
+    }
     let name = args.name.clone().unwrap_or_else(|| loaded.topology.run.name.clone());
     check_name(&name)?;
     let to_watch = !args.detach && !args.headless;

@@ -14,14 +14,16 @@ use crate::{
 
 /// Width and height, in pixels.
 const SIZE: (u32, u32) = (760, 460);
-/// Okabe and Ito's colours, which stay apart for every kind of colour vision.
-const COLOURS: [RGBColor; 6] = [
+/// Okabe and Ito's colours, which stay apart for every kind of colour vision; their yellow darker, to be seen on white.
+const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
     RGBColor(86, 180, 233),
     RGBColor(230, 159, 0),
+    RGBColor(0, 0, 0),
+    RGBColor(150, 140, 30),
 ];
 
 /// A line of a figure: for each x the values of all seeds.
@@ -93,7 +95,9 @@ impl Figure {
         let mut text = String::from("series,x,mean,ci95,seeds\n");
         for series in &self.series {
             for ((x, mean, ci95), (_, values)) in series.summary().zip(&series.points) {
-                let _ = writeln!(text, "{},{x},{mean},{ci95},{}", series.name, values.len());
+                // As RFC 4180 has it: a name in quotes may hold commas.
+                let name = series.name.replace('"', "\"\"");
+                let _ = writeln!(text, "\"{name}\",{x},{mean},{ci95},{}", values.len());
             }
         }
         text
@@ -132,6 +136,8 @@ impl Figure {
         chart
             .configure_mesh()
             .x_desc(self.x_label)
+            // Rounds and episodes are whole.
+            .x_label_formatter(&|x| format!("{x:.0}"))
             .y_desc(self.y_label)
             .label_style(("sans-serif", 13))
             .axis_desc_style(("sans-serif", 14))
@@ -192,7 +198,7 @@ mod tests {
         figure(false).write(dir.path()).unwrap();
         let csv = fs::read_to_string(dir.path().join("fig.csv")).unwrap();
         // Two values one apart from their mean: 1.96·√(2/2).
-        assert_eq!(csv, "series,x,mean,ci95,seeds\ngreedy,1,2,1.959964,2\ngreedy,2,3,1.959964,2\n");
+        assert_eq!(csv, "series,x,mean,ci95,seeds\n\"greedy\",1,2,1.959964,2\n\"greedy\",2,3,1.959964,2\n");
         for log_y in [false, true] {
             let svg = figure(log_y).svg().unwrap();
             let document = roxmltree::Document::parse(&svg).unwrap();

@@ -71,7 +71,6 @@ pub fn figures(trainings: &Trainings, problem: &Problem, mut say: impl FnMut(&st
             }
         }
         cost.push(average);
-        // One γ tells the times apart well enough; all of them are in the data.
         time.extend([training, test]);
     }
     let cost = Figure {

@@ -1,0 +1,78 @@
+//! `dtwn compare` and `dtwn figures`, as a person or a script uses them.
+
+use std::fs;
+
+use crate::common::Rig;
+
+/// The paper's network, written where the caller may read it.
+fn paper(rig: &Rig) -> String {
+    let path = rig.path().join("paper.toml");
+    fs::write(&path, include_str!("../../topologies/paper.toml")).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn association_policies_are_compared_on_the_same_states() {
+    let rig = Rig::as_caller();
+    let paper = paper(&rig);
+    let compare = |more: &[&str]| {
+        let arguments = ["compare", &paper, "--json", "--instances", "10", "--set", "cost.payload=twins"];
+        rig.run(arguments.into_iter().chain(more.iter().copied())).ok().json()
+    };
+    let (fresh, again, stale) = (compare(&[]), compare(&[]), compare(&["--staleness", "2"]));
+    let ratio = |study: &serde_json::Value, policy: &str| -> f64 {
+        let rows = study["policies"].as_array().unwrap();
+        rows.iter().find(|row| row["policy"] == policy).unwrap()["ratio_to_optimal"].as_f64().unwrap()
+    };
+    assert_eq!(fresh["schema"], 1);
+    for policy in ["random", "average", "greedy", "optimal"] {
+        // Times of decisions differ, decisions do not.
+        assert_eq!(ratio(&fresh, policy), ratio(&again, policy));
+    }
+    assert!(ratio(&fresh, "random") > ratio(&fresh, "average"));
+    assert!(ratio(&fresh, "average") > ratio(&fresh, "greedy"));
+    assert!((ratio(&fresh, "optimal") - 1.0).abs() < 1e-9);
+    assert_eq!(fresh["optimal_s"], stale["optimal_s"]);
+    assert!(ratio(&stale, "optimal-stale") > 1.001);
+    assert_eq!(ratio(&stale, "average"), ratio(&fresh, "average"));
+}
+
+#[test]
+fn association_policies_that_do_not_fit_are_refused() {
+    let rig = Rig::as_caller();
+    let paper = paper(&rig);
+    let static_file = rig.path().join("decision.toml");
+    fs::write(&static_file, "k = [60, 40]\nb = [0.2, 0.2]\ntau = [[0.5], [0.5]]\n").unwrap();
+    let with_file = |file: &str| {
+        rig.run(["compare", &paper, "--instances", "1", "--policies", "static", "--policy-file", file])
+    };
+    with_file(static_file.to_str().unwrap()).code(96).says("K has 2 entries where this network needs 5");
+    with_file("/nonexistent").code(96).says("/nonexistent");
+    rig.run(["compare", &paper, "--policies", "best"]).code(2).says("no such policy");
+    let untrained = rig.path().join("small.toml");
+    fs::write(&untrained, include_str!("../../topologies/small.toml")).unwrap();
+    let untrained = untrained.to_str().unwrap();
+    rig.run(["compare", untrained, "--policies", "maddpg"]).code(2).says("--policy-file");
+    rig.run(["compare", &paper, "--staleness", "17"]).code(2).says("0 to 16");
+    rig.run(["compare", &paper, "--set", "cost.theta_th=0.99"]).code(96).says("cost.theta_th");
+    rig.run(["figures", "--out", "x", "--only", "6"]).code(2).says("--only 6");
+}
+
+#[test]
+fn figures_come_as_pictures_and_data() {
+    let rig = Rig::as_caller();
+    let (paper, out) = (paper(&rig), rig.path().join("figures"));
+    let arguments =
+        ["figures", "--topology", &paper, "--quick", "--only", "5", "--out", out.to_str().unwrap()];
+    rig.run(arguments).ok();
+    let data = fs::read_to_string(out.join("fig5-system-time.csv")).unwrap();
+    // Four policies in ten rounds, and the heading.
+    assert_eq!(data.lines().count(), 41);
+    assert!(data.lines().skip(1).all(|line| line.ends_with(",3")), "{data}");
+    let picture = fs::read_to_string(out.join("fig5-system-time.svg")).unwrap();
+    let document = roxmltree::Document::parse(&picture).unwrap();
+    let texts: Vec<_> = document.descendants().filter_map(|node| node.text()).map(str::trim).collect();
+    for name in ["random", "average", "greedy", "optimal", "round", "T of Eq. 17 (s)"] {
+        assert!(texts.contains(&name), "{name}: {texts:?}");
+    }
+}
