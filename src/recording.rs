@@ -24,11 +24,8 @@ use crate::{
 /// [`Error::NoRun`] when there is none such.
 pub fn find(run: &str, out: &Path) -> Result<PathBuf> {
     let path = Path::new(run);
-    if path.is_dir() {
-        return match Recorder::path(path).is_file() {
-            true => Ok(path.to_owned()),
-            false => Err(Error::NoRun(format!("{run} is no recorded run: there is no events.dtwn in it"))),
-        };
+    if path.is_dir() && Recorder::path(path).is_file() {
+        return Ok(path.to_owned());
     }
     if path.is_file() {
         return Err(Error::NoRun(format!(
@@ -43,6 +40,7 @@ pub fn find(run: &str, out: &Path) -> Result<PathBuf> {
     });
     fitting.next().ok_or_else(|| {
         Error::NoRun(match run {
+            _ if path.is_dir() => format!("{run} is no recorded run: there is no events.dtwn in it"),
             "latest" => format!("no run is recorded in {}", out.display()),
             _ => format!("there is no directory {run}, and no run in {} whose name begins so", out.display()),
         })

@@ -37,9 +37,6 @@ pub fn run(args: &ReplayArgs) -> Result<u8> {
         asked = Some(Instant::now());
         recording::is_live(&dir)
     };
-    let mut player = Player::new(tape, speed, Box::new(is_live));
-    if let Some(target) = from {
-        player.start_at(target)?.map_err(usage)?;
-    }
+    let player = Player::new(tape, speed, from, Box::new(is_live));
     tui::replay(&run_dir, player, tui::Options { read_only: true, fps: args.view.fps })
 }

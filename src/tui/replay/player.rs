@@ -91,6 +91,8 @@ pub struct Player {
     /// A reader that stands at `position`.
     events: Option<Events>,
     loaded: bool,
+    /// A moment to go to, once all that is recorded has been read: it may lie in what has not.
+    awaited: Option<Target>,
     is_live: Box<dyn FnMut() -> bool + Send>,
     growing: bool,
     /// What is to be told.
@@ -98,31 +100,23 @@ pub struct Player {
 }
 
 impl Player {
-    /// A player that stands at the start and goes on at `speed`; `is_live` says whether the run is still recorded.
-    pub fn new(tape: Tape, speed: f64, is_live: Box<dyn FnMut() -> bool + Send>) -> Self {
-        let clock = Clock { playing: true, speed, at_ns: 0.0, since: Instant::now() };
+    /// A player that goes on at `speed` from a moment, or from the start; `is_live` says whether the run is still recorded.
+    pub fn new(
+        tape: Tape,
+        speed: f64,
+        from: Option<Target>,
+        is_live: Box<dyn FnMut() -> bool + Send>,
+    ) -> Self {
         Self {
             tape,
-            clock,
+            clock: Clock { playing: true, speed, at_ns: 0.0, since: Instant::now() },
             position: 0,
             events: None,
             loaded: false,
+            awaited: from,
             is_live,
             growing: true,
             news: Vec::new(),
-        }
-    }
-
-    /// Goes to a moment before anything shows.
-    ///
-    /// # Errors
-    /// When the file cannot be read; in the inner result, why there is no such moment.
-    pub fn start_at(&mut self, target: Target) -> Result<std::result::Result<(), String>> {
-        while self.tape.load(BATCH)? {}
-        self.loaded = true;
-        match self.tape.position_of(target) {
-            Ok(position) => self.go(position, self.time_of(target, position), Instant::now()).map(Ok),
-            Err(why) => Ok(Err(why)),
         }
     }
 
@@ -141,7 +135,7 @@ impl Player {
                 Some(order) => self.obey(order, now),
                 None => Ok(()),
             });
-            let result = result.and_then(|()| self.play(now));
+            let result = result.and_then(|()| self.arrive(now)).and_then(|()| self.play(now));
             if let Err(error) = result {
                 self.clock.turn(false, now);
                 self.refuse(error.to_string());
@@ -230,15 +224,28 @@ impl Player {
                 None => self.refuse(format!("no round ends {}", if by > 0 { "later" } else { "earlier" })),
             },
             Order::Seek(target) => {
-                // The moment may lie in what has not been read yet.
-                while self.tape.load(BATCH)? {}
-                match self.tape.position_of(target) {
-                    Ok(position) => self.go(position, self.time_of(target, position), now)?,
-                    Err(why) => self.refuse(why),
-                }
+                self.awaited = Some(target);
+                self.arrive(now)?;
             }
         }
         Ok(())
+    }
+
+    /// Goes to the moment that was asked for, when it can be known where that is.
+    fn arrive(&mut self, now: Instant) -> Result<()> {
+        match self.awaited {
+            Some(target) if self.loaded => {
+                self.awaited = None;
+                match self.tape.position_of(target) {
+                    Ok(position) => self.go(position, self.time_of(target, position), now),
+                    Err(why) => {
+                        self.refuse(why);
+                        Ok(())
+                    }
+                }
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The time that the clock shows at a moment: as asked for, as far as the recording goes.
@@ -263,7 +270,7 @@ impl Player {
 
     /// Lets happen what is due.
     fn play(&mut self, now: Instant) -> Result<()> {
-        if !self.clock.playing {
+        if !self.clock.playing || self.awaited.is_some() {
             return Ok(());
         }
         let due = self.tape.position_at(self.clock.now_ns(now) as i64);
@@ -333,9 +340,12 @@ mod tests {
         file.truncate(file.len() - cut_bytes);
         std::fs::write(Recorder::path(dir), file).unwrap();
         let tape = Tape::open(dir, 4).unwrap();
-        let mut player = Player::new(tape, 1.0, Box::new(|| false));
-        player.start_at(Target::Event(0)).unwrap().unwrap();
-        player.clock.turn(false, player.clock.since);
+        let mut player = Player::new(tape, 1.0, None, Box::new(|| false));
+        let start = player.clock.since;
+        while !player.loaded {
+            player.load(&mut start.clone(), start).unwrap();
+        }
+        player.clock.turn(false, start);
         player.news.clear();
         player.growing = false;
         (player, events.len())
@@ -401,6 +411,20 @@ mod tests {
         assert_eq!(positions, [1, 11, 8, 16, round, 1, count, count]);
         player.obey(Order::Round(1), now).unwrap();
         assert!(matches!(player.news.as_slice(), [Msg::Replay(News::Refused(_))]));
+    }
+
+    #[test]
+    fn a_moment_is_reached_once_it_has_been_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (before, count) = player(dir.path(), 0);
+        let mut player = Player::new(before.tape, 1.0, Some(Target::Event(count - 1)), Box::new(|| false));
+        let now = player.clock.since;
+        player.arrive(now).unwrap();
+        player.play(now + Duration::from_secs(60)).unwrap();
+        assert_eq!(player.position, 0);
+        player.loaded = true;
+        player.arrive(now).unwrap();
+        assert_eq!((player.position, player.awaited), (count - 1, None));
     }
 
     #[test]
