@@ -155,15 +155,20 @@ impl RunChain {
         Ok(Store::inspect(self.path(node), &self.registry)?)
     }
 
-    /// Compares the stores of all nodes that have one.
+    /// Compares the stores of all nodes that have one, as far as they can be read, and says which cannot.
     ///
     /// # Errors
-    /// When one cannot be read.
-    pub fn compare(&self) -> Result<Comparison> {
-        let existing = self.nodes().filter(|node| self.path(node).exists());
-        let stores =
-            existing.map(|node| Ok((node, self.inspect(node)?))).collect::<Result<Vec<(&str, Store)>>>()?;
-        Ok(compare(stores.iter().map(|(node, store)| (*node, store)))?)
+    /// When one that was opened cannot be read on.
+    pub fn compare(&self) -> Result<(Comparison, Vec<Error>)> {
+        let mut stores = Vec::new();
+        let mut unreadable = Vec::new();
+        for node in self.nodes().filter(|node| self.path(node).exists()) {
+            match self.inspect(node) {
+                Ok(store) => stores.push((node, store)),
+                Err(error) => unreadable.push(error),
+            }
+        }
+        Ok((compare(stores.iter().map(|(node, store)| (*node, store)))?, unreadable))
     }
 }
 

@@ -640,7 +640,10 @@ impl Session {
         let keys = verifying_keys(&self.plan, &self.keys);
         let compared = RunChain::of_plan(&self.run_dir, &self.plan, &keys).and_then(|chain| chain.compare());
         match compared {
-            Ok(comparison) => {
+            Ok((comparison, unreadable)) => {
+                for error in unreadable {
+                    self.notice(Level::Warning, format!("left out when the chains were compared: {error}"));
+                }
                 for conflict in comparison.first_conflicts {
                     let held: Vec<_> =
                         conflict.blocks.iter().map(|(node, digest)| format!("{node} {digest}")).collect();
