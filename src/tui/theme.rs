@@ -139,7 +139,7 @@ impl Theme {
             "colour-blind" | "color-blind" => &COLOUR_BLIND,
             "none" => return Ok(Self(None)),
             _ => {
-                let near = dtwn_model::suggest(name, NAMES.into_iter());
+                let near = dtwn_model::suggest(name, NAMES);
                 let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
                 return Err(format!("there is no theme `{name}`, but {}{hint}", NAMES.join(", ")));
             }

@@ -74,7 +74,7 @@ fn main() -> Result<()> {
     if Command::new("btm").arg("--version").output().is_ok_and(|output| output.status.success()) {
         let mut rows = Vec::new();
         for (columns, lines) in SIZES {
-            let cost = Cost::of(Command::new("btm"), (columns, lines), "", warm, length)?;
+            let cost = Cost::of(&Command::new("btm"), (columns, lines), "", warm, length)?;
             let mut row = Row::new("reference", Load::Idle, format!("btm at {columns}x{lines}"));
             row.measured = cost.words();
             rows.push(row);
@@ -100,7 +100,7 @@ fn rows(
     for (columns, lines) in SIZES {
         let attach = dtwn.command(["attach", &session.name]);
         let typed = if screen.is_empty() { String::new() } else { format!(":{screen}\r") };
-        let cost = Cost::of(attach, (columns, lines), &typed, warm, length)?;
+        let cost = Cost::of(&attach, (columns, lines), &typed, warm, length)?;
         let shown = if screen.is_empty() { "overview" } else { screen };
         let mut row = Row::new(what, Load::Idle, format!("{shown} at {columns}x{lines}"));
         row.measured = cost.words();
@@ -128,7 +128,7 @@ impl Cost {
 
     /// Runs a program in a terminal of its own, types something, and measures it once it has warmed up.
     fn of(
-        program: Command,
+        program: &Command,
         (columns, lines): (u16, u16),
         typed: &str,
         warm: Duration,
@@ -166,7 +166,7 @@ impl Drop for Running {
 }
 
 /// Starts a program whose only terminal is this one: it would find another one's size by /dev/tty.
-fn start(program: Command, terminal: OwnedFd) -> Result<Child> {
+fn start(program: &Command, terminal: OwnedFd) -> Result<Child> {
     let mut command = Command::new("setsid");
     command.arg("--ctty").arg(program.get_program()).args(program.get_args());
     command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
