@@ -122,6 +122,14 @@ impl Action {
     }
 }
 
+impl Action {
+    /// Whether it changes the run, which a recorded one does not allow.
+    pub fn steers(self) -> bool {
+        use Action::{Disturb, Edit, Heal, Kill, Partition, Pause, Restart, Toggle, Undo};
+        matches!(self, Kill | Pause | Restart | Disturb | Partition | Heal | Undo | Edit | Toggle)
+    }
+}
+
 /// A line of the key table.
 #[derive(Debug, Clone, Copy)]
 pub struct Binding {

@@ -201,7 +201,8 @@ fn footer(model: &Model, area: Rect, buf: &mut Buffer) {
     let key = |binding: &Binding| model.keys.keys_of(binding).first().copied().unwrap_or_default();
     let wide = |binding: &Binding| (key(binding).len() + binding.hint.chars().count() + 3) as u16;
     let reserved: u16 = last.iter().map(|binding| wide(binding)).sum();
-    let screen = model.screen().keys().iter().filter(|binding| !binding.hint.is_empty());
+    let of_use = |binding: &Binding| model.replay.is_none() || !binding.action.steers();
+    let screen = model.screen().keys().iter().filter(|binding| !binding.hint.is_empty() && of_use(binding));
     let mut shown: Vec<&Binding> = Vec::new();
     let mut used = reserved;
     let replayed = REPLAY.iter().filter(|binding| model.replay.is_some() && !binding.hint.is_empty());
@@ -286,7 +287,8 @@ fn help(model: &Model, top: usize, area: Rect, buf: &mut Buffer) {
     let theme = model.theme;
     let mut lines = Vec::new();
     let entries = |table: &[Binding]| -> Vec<Line<'static>> {
-        let shown = table.iter().filter(|binding| !binding.help.is_empty());
+        let of_use = |binding: &&Binding| model.replay.is_none() || !binding.action.steers();
+        let shown = table.iter().filter(|binding| !binding.help.is_empty()).filter(of_use);
         shown
             .map(|binding| {
                 let keys = model.keys.keys_of(binding).join(" ");

@@ -164,6 +164,7 @@ mod tests {
         for part in ["REPLAY", "▶ 12.0 s / 48.0 s  2×  event 12/48", "━", "cut off", "play/pause"] {
             assert!(text.contains(part), "no {part}:\n{text}");
         }
+        assert!(!text.contains("kill"), "a recorded run offers what it refuses:\n{text}");
         for width in [0, 1, 20, 30, 47, 60, 200] {
             for height in [0, 1, 4, 5, 6, 24] {
                 let mut model = replaying((width, height));
