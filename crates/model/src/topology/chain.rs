@@ -60,7 +60,7 @@ impl Default for Chain {
             enabled: Switch::Auto,
             producers: PRODUCERS_MIN,
             slot: Interval::from_millis(0),
-            // An idle chain costs the machine about 1 % of a core at this pace.
+            // At this pace a node takes about 1 % of a core, its bus included.
             idle: Interval::from_millis(1000),
             epoch: 100,
             timeout_min: Interval::from_millis(100),
