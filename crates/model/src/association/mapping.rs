@@ -11,7 +11,7 @@
 //! ```
 //!
 //! To be executed, K is rounded by largest remainder, b is projected onto (18a) and (18d), and the repair goes on for the
-//! whole K. With `refinements`, single twins then move between BSs while that makes T smaller. The paper's own mapping only
+//! whole K. With `refinements`, twins then move between BSs while that makes T smaller. The paper's own mapping only
 //! scales: K ∝ (a_K + 1)/2, τ ∝ (a_τ + 1)/2, b affine between its bounds.
 
 use super::{Decision, Problem, Relaxed, State, normalise_shares, softmax_by_station};
@@ -137,30 +137,42 @@ fn repair(problem: &Problem, state: &State, tau: &mut [f64], share: &[f64], pass
     }
 }
 
-/// Moves single twins while that makes T smaller, at most `moves` of them, each time the one that helps most.
+/// Moves twins between BSs while that makes T smaller, at most `moves` times: from the BS that would do best with fewer to the
+/// one that would do best with more, each looked at alone. Steps begin with a few twins and are halved when one does not help.
+///
+/// A look at each pair would find a little more, but takes M² trials a move where this takes 2M.
 fn refine(problem: &Problem, state: &State, decision: &mut Decision, repairs: u32, moves: u32) {
-    let m = problem.stations;
+    let trial = |decision: &Decision, k: Vec<u32>| {
+        let share = shares(problem, &k);
+        let mut tau = decision.tau.clone();
+        repair(problem, state, &mut tau, &share, repairs);
+        let wanted: Vec<f64> = (0..k.len()).map(|i| even_b(problem, state, share[i], i)).collect();
+        let candidate = Decision { b: problem.project_b(&wanted, &k), k, tau };
+        (problem.terms(state, &candidate).total_s(), candidate)
+    };
     let mut least = problem.terms(state, decision).total_s();
+    let mut step = (problem.twins / 32).max(1);
     for _ in 0..moves {
-        let mut best: Option<(f64, Decision)> = None;
-        for (from, to) in (0..m).flat_map(|from| (0..m).map(move |to| (from, to))) {
-            if from == to || decision.k[from] == 0 {
-                continue;
-            }
+        let alone = |i: usize, gains: bool| {
             let mut k = decision.k.clone();
-            k[from] -= 1;
-            k[to] += 1;
-            let share = shares(problem, &k);
-            let mut tau = decision.tau.clone();
-            repair(problem, state, &mut tau, &share, repairs);
-            let wanted: Vec<f64> = (0..m).map(|i| even_b(problem, state, share[i], i)).collect();
-            let candidate = Decision { b: problem.project_b(&wanted, &k), k, tau };
-            let total = problem.terms(state, &candidate).total_s();
-            if total < best.as_ref().map_or(least, |(total, _)| *total) {
-                best = Some((total, candidate));
-            }
+            k[i] = if gains { k[i] + step } else { k[i].checked_sub(step)? };
+            Some((trial(decision, k).0, i))
+        };
+        let best = |gains: bool, but: Option<usize>| {
+            let others = (0..problem.stations).filter(|i| Some(*i) != but);
+            others.filter_map(|i| alone(i, gains)).min_by(|a, b| a.0.total_cmp(&b.0)).map(|best| best.1)
+        };
+        let from = best(false, None);
+        let moved = from.zip(best(true, from)).map(|(from, to)| {
+            let mut k = decision.k.clone();
+            k[from] -= step;
+            k[to] += step;
+            trial(decision, k)
+        });
+        match moved {
+            Some((total, candidate)) if total < least => (least, *decision) = (total, candidate),
+            _ if step > 1 => step /= 2,
+            _ => return,
         }
-        let Some((total, candidate)) = best else { return };
-        (least, *decision) = (total, candidate);
     }
 }

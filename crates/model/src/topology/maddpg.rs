@@ -49,7 +49,7 @@ pub struct Maddpg {
     pub staleness: u32,
     /// Passes that even out broadcast times within the actions' meaning, τ ∝ τ·K/R.
     pub repairs: u32,
-    /// Single twins that the final refinement of a decision moves at most.
+    /// Moves of twins that the final refinement of a decision tries at most.
     pub refinements: u32,
     /// Held-out instances by which the best checkpoint is chosen.
     pub validation: u32,
@@ -98,7 +98,7 @@ impl Default for Maddpg {
             width: 32,
             staleness: 0,
             repairs: 8,
-            refinements: 0,
+            refinements: 6,
             validation: 100,
         }
     }
