@@ -7,5 +7,5 @@ use crate::error::Result;
 /// # Errors
 /// When the session speaks another language, or the node cannot work.
 pub fn run() -> Result<()> {
-    Ok(dtwn_node::agent::run("dtwn")?)
+    Ok(dtwn_node::agent::run("dtwn", None)?)
 }

@@ -2,6 +2,7 @@
 
 mod association;
 mod chain;
+mod learning;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,6 +15,7 @@ use indexmap::IndexMap;
 
 pub use association::{AssociationState, DecidedRound};
 pub use chain::{ChainLane, ChainState};
+pub use learning::LearningState;
 
 /// Notices kept; older ones stay in the event file.
 const NOTICES_MAX: usize = 100;
@@ -43,6 +45,8 @@ pub struct RunState {
     pub association: AssociationState,
     /// The chain.
     pub chain: ChainState,
+    /// Models, and how good they are.
+    pub learning: LearningState,
     /// The verdict.
     pub fidelity: Fidelity,
     /// The latest notices.
@@ -199,6 +203,9 @@ impl RunState {
                 self.association.round_ended(round);
             }
             What::Association(decision) => self.association.decided(decision),
+            What::LocalModel(model) => self.learning.trained(&event.node, model),
+            What::Verification(finding) => self.learning.verified(&event.node, finding),
+            What::GlobalModel(model) => self.learning.globalised(model),
             What::ChainProgress(report) => self.chain.progress(&event.node, event.at_ns, report),
             What::ChainBlocks { blocks, .. } => self.chain.finalized(&event.node, blocks),
             What::ChainConflict { height, text } => {

@@ -5,6 +5,7 @@
 
 pub mod cnn;
 mod error;
+pub mod learner;
 pub mod maddpg;
 pub mod runtime;
 pub mod selftest;

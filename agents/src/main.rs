@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use dtwn_agents::learner;
 use dtwn_agents::maddpg::worker;
 use dtwn_agents::runtime::{self, DeviceChoice};
 use dtwn_agents::selftest::{self, Outcome};
@@ -149,7 +150,9 @@ fn run(job: &Job) -> Result<ExitCode, Failure> {
         Job::Train(arguments) => train(arguments),
         Job::Node { .. } => {
             dtwn_node::logging::start();
-            dtwn_node::agent::run("dtwn-agent")?;
+            // A base station's share of the machine is one thread.
+            runtime::set_threads(1)?;
+            dtwn_node::agent::run("dtwn-agent", Some(learner::make))?;
             Ok(ExitCode::SUCCESS)
         }
     }

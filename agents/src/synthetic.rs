@@ -73,12 +73,24 @@ impl Synthetic {
         Self { seed, textures, tints }
     }
 
-    /// The sample with number `index`. There are 2^64 - 1 of them; all have the same distribution.
+    /// The class of a sample, without its image.
     #[must_use]
-    pub fn sample(&self, index: u64) -> Sample {
+    pub fn label(&self, index: u64) -> u8 {
+        u8::try_from(self.stream(index).random_range(0..CLASSES)).unwrap_or(0)
+    }
+
+    /// The draws of a sample.
+    fn stream(&self, index: u64) -> ChaCha8Rng {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         // Stream 0 drew the textures.
         rng.set_stream(index.wrapping_add(1));
+        rng
+    }
+
+    /// The sample with number `index`. There are 2^64 - 1 of them; all have the same distribution.
+    #[must_use]
+    pub fn sample(&self, index: u64) -> Sample {
+        let mut rng = self.stream(index);
         let class = rng.random_range(0..CLASSES);
         let other = (class + rng.random_range(1..CLASSES)) % CLASSES;
         let amplitude = CONTRAST * rng.random_range(0.5..1.0_f32);
@@ -190,6 +202,7 @@ mod tests {
         assert_eq!(Synthetic::new(1).sample(99), later);
         assert_ne!(Synthetic::new(2).sample(99).image, later.image);
         assert_ne!(set.sample(98).image, later.image);
+        assert!((0..50).all(|index| set.label(index) == set.sample(index).label));
     }
 
     #[test]

@@ -820,6 +820,9 @@ fn is_for_agents(what: &What) -> bool {
             | What::TwinAges { .. }
             | What::Round(_)
             | What::Association(_)
+            | What::LocalModel(_)
+            | What::Verification(_)
+            | What::GlobalModel(_)
             | What::Notice { .. }
             | What::ChainProgress(_)
             | What::ChainBlocks { .. }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     error::{Error, Result},
-    state::{AssociationState, ChainLane, ChainState, RunState},
+    state::{AssociationState, ChainLane, ChainState, LearningState, RunState},
 };
 
 /// Schema of the file.
@@ -55,6 +55,7 @@ fn summarise(state: &RunState, plan: &Plan, teardown_ms: f64, recorder_failure: 
         "session_cpu_s": state.session_cpu_s,
         "association": association(&state.association),
         "chain": chain(&state.chain),
+        "learning": learning(&state.learning, state),
         "nodes": state.nodes.values().map(|node| json!({
             "id": node.info.name,
             "role": node.info.role,
@@ -103,6 +104,31 @@ fn association(association: &AssociationState) -> Value {
         "k_by_bs": last.k,
         "migrations": association.migrations,
         "decision_us": association.decision_us(),
+    })
+}
+
+/// What was learned; null for a run that did not train.
+fn learning(learning: &LearningState, state: &RunState) -> Value {
+    let Some(last) = learning.last() else {
+        return Value::Null;
+    };
+    // Of the BS whose twins are the oldest.
+    let age = |of: fn(&(u32, f64, f64)) -> f64| state.twin_ages.values().map(of).reduce(f64::max);
+    json!({
+        "dataset": last.dataset,
+        "rounds": last.round,
+        "test_accuracy": last.test_accuracy,
+        "test_loss": last.test_loss,
+        "accuracy_by_round": learning.globals.iter().map(|model| model.test_accuracy).collect::<Vec<_>>(),
+        "digest": last.digest,
+        "samples_per_s": learning.samples_per_s(),
+        "rejected_models": learning.rejected,
+        "late_bs": learning.late,
+        "compute_overruns": learning.overruns,
+        "twin_age_ms_p50": age(|(_, p50, _)| *p50),
+        "twin_age_ms_p99": age(|(_, _, p99)| *p99),
+        "phases_ms": learning.phases_ms().into_iter().map(|(phase, ms)| (phase.to_owned(), json!(ms)))
+            .collect::<serde_json::Map<_, _>>(),
     })
 }
 

@@ -33,6 +33,7 @@ use tokio::{
 
 use crate::{
     bus::{Bus, BusConfig, BusError, Limits, PeerConfig, Timing},
+    learning::learner::MakeLearner,
     roles,
 };
 
@@ -64,6 +65,9 @@ pub enum AgentError {
     /// The chain cannot go on.
     #[error("{0}")]
     Chain(#[source] Arc<crate::chain::ChainError>),
+    /// Models cannot be trained or judged.
+    #[error("learning: {0}")]
+    Learning(String),
     /// The bus could not be started.
     #[error(transparent)]
     Bus(#[from] BusError),
@@ -124,6 +128,8 @@ pub struct Node {
     pub clock: EmulatedClock,
     /// The way to the session.
     pub reporter: Reporter,
+    /// What makes this node's learner, in a program that can train.
+    pub learner: Option<MakeLearner>,
     config: AgentConfig,
     key: SigningKey,
 }
@@ -228,17 +234,17 @@ pub fn node_name(name: &str) -> Result<NodeName, AgentError> {
 }
 
 /// Runs the node that the session on standard input names, until the session says stop or is gone. `program` is the name
-/// under which the agent reports: `dtwn` or `dtwn-agent`.
+/// under which the agent reports: `dtwn` or `dtwn-agent`; `learner` is given by one that can train.
 ///
 /// # Errors
 /// When the session speaks another language, or the node cannot work.
-pub fn run(program: &str) -> Result<(), AgentError> {
+pub fn run(program: &str, learner: Option<MakeLearner>) -> Result<(), AgentError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AgentError::Runtime)?;
-    runtime.block_on(converse(program))
+    runtime.block_on(converse(program, learner))
 }
 
-async fn converse(program: &str) -> Result<(), AgentError> {
+async fn converse(program: &str, learner: Option<MakeLearner>) -> Result<(), AgentError> {
     let descriptor = std::io::stdin().as_fd().try_clone_to_owned().map_err(AgentError::NoSession)?;
     let stream = StdStream::from(descriptor);
     stream.set_nonblocking(true).map_err(AgentError::NoSession)?;
@@ -251,7 +257,7 @@ async fn converse(program: &str) -> Result<(), AgentError> {
         ToAgent::Start(config) => *config,
         ToAgent::Stop => return Ok(()),
     };
-    let node = prepare(config, frames)?;
+    let node = Node { learner, ..prepare(config, frames)? };
     tracing::info!(node = node.me().name, boot = node.config.boot, "started");
     tokio::select! {
         result = play(node) => result,
@@ -271,7 +277,7 @@ pub(crate) fn prepare(config: AgentConfig, frames: mpsc::Sender<FromAgent>) -> R
     let clock = EmulatedClock { epoch_ns: config.epoch_monotonic_ns, dilation: plan.dilation };
     let reporter = Reporter { frames, sequence: Arc::new(AtomicU64::new(0)), clock };
     let key = SigningKey::from_bytes(&config.signing_key);
-    Ok(Node { plan, index, clock, reporter, config, key })
+    Ok(Node { plan, index, clock, reporter, learner: None, config, key })
 }
 
 async fn play(node: Node) -> Result<(), AgentError> {

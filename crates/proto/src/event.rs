@@ -4,11 +4,13 @@
 
 mod association;
 mod chain;
+mod learning;
 
 use serde::{Deserialize, Serialize};
 
 pub use association::AssociationDecision;
 pub use chain::{ChainBlock, ChainElection, ChainOffence, ChainProgress, bucket};
+pub use learning::{GlobalModel, LocalModel, Verification};
 
 /// The name under which the session itself reports.
 pub const SESSION: &str = "session";
@@ -116,6 +118,12 @@ pub enum What {
     Round(Round),
     /// How twins, data and subchannels are shared out in a round.
     Association(Box<AssociationDecision>),
+    /// A BS has trained.
+    LocalModel(LocalModel),
+    /// A BS has checked another's model.
+    Verification(Verification),
+    /// The MBS has a new global model.
+    GlobalModel(GlobalModel),
     /// How far a node's chain has come.
     ChainProgress(Box<ChainProgress>),
     /// Blocks were finalized, oldest first. The MBS reports all of them and a BS those that it built, so that a block may come

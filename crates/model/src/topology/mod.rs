@@ -28,7 +28,7 @@ pub use chain::{Chain, PRODUCERS_MIN, Switch, TX_OVERHEAD_BYTES};
 pub use cost::{Cost, Payload};
 pub use error::{Origin, Problem, TopologyError};
 pub use layers::{Overrides, RESERVED_VARIABLES};
-pub use learning::{Learner, Learning};
+pub use learning::{Aggregation, Compute, Learner, Learning, ModelFormat, Optimiser, Partition, Poison};
 pub use link::{
     Arq, Discipline, GilbertElliott, LinkClasses, LinkOverride, LinkSettings, Loss, QueueLimit, RateSource,
 };

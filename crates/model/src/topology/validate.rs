@@ -20,6 +20,10 @@ pub(super) fn validate(topology: &Topology) -> Vec<Finding> {
     }
     tcp(&topology.tcp, &mut checks);
     checks.positive_time("learning.deadline", topology.learning.deadline);
+    let stations: Vec<String> = topology.bs.iter().map(|bs| bs.id.clone()).collect();
+    for (key, message, help) in topology.learning.problems(&stations) {
+        checks.fail(format!("learning.{key}"), message, help);
+    }
     for (key, message, help) in topology.association.problems() {
         checks.fail(format!("association.{key}"), message, help);
     }

@@ -6,8 +6,12 @@
 //! | [`partition`] | which user holds which samples |
 //! | [`wire`] | models as bytes |
 //! | [`aggregate`] | Eq. 4 and 5 |
+//! | [`learner`] | what trains, as a trait |
+//! | [`work`] | the thread on which a node trains, verifies and aggregates |
 
 pub mod aggregate;
 pub mod data;
+pub mod learner;
 pub mod partition;
 pub mod wire;
+pub mod work;

@@ -12,7 +12,11 @@ use dtwn_proto::{
     node::{self, Header, ModelHeader, TwinState},
 };
 
-use super::{model, overlay, prediction::Predictor};
+use super::{
+    model, overlay,
+    prediction::Predictor,
+    training::{Training, Turn},
+};
 use crate::{
     agent::{AgentError, Node, node_name},
     bus::{Bus, Incoming, PeerConfig},
@@ -31,9 +35,11 @@ pub async fn run(node: Node, bs: BsId) -> Result<(), AgentError> {
     let (bus, mut receiver) = node.bus(&node.me().name, true, peers).await?;
     let chain = chain::join(&node, &bus)?;
     node.ready(vec![bus.clone()]);
+    let names: Vec<String> = (0..node.plan.bs_count()).map(|i| node.plan.nodes[1 + i].name.clone()).collect();
+    let mut training = Training::start(&node, chain.as_ref(), &names)?;
     let mut station = Station {
         predictor: Predictor::new(&node.plan),
-        names: (0..node.plan.bs_count()).map(|i| node.plan.nodes[1 + i].name.clone()).collect(),
+        names,
         node,
         bus,
         bs,
@@ -46,12 +52,27 @@ pub async fn run(node: Node, bs: BsId) -> Result<(), AgentError> {
     loop {
         tokio::select! {
             incoming = receiver.recv() => match incoming {
-                Some(incoming) => station.take(incoming).await,
+                Some(incoming) => station.take(incoming, training.as_mut()).await,
                 None => return Ok(()),
             },
             _ = ages.tick() => station.report_ages(),
+            turn = next(training.as_mut()) => {
+                if let Some(training) = &mut training
+                    && let Some((round, body)) = training.turn(&station.node, station.round, turn)?
+                {
+                    station.answer(round, &body);
+                }
+            }
             error = chain::failure(chain.as_ref()) => return Err(AgentError::Chain(error)),
         }
+    }
+}
+
+/// What learning has to do next; nothing, for ever, where there is none.
+async fn next(training: Option<&mut Training>) -> Turn {
+    match training {
+        Some(training) => training.next().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -101,11 +122,11 @@ struct Station {
 }
 
 impl Station {
-    async fn take(&mut self, incoming: Incoming) {
+    async fn take(&mut self, incoming: Incoming, training: Option<&mut Training>) {
         let from = incoming.from.as_str();
         match node::decode(&incoming.body) {
             Ok((Header::Model(header), body)) => match model::check(&header, &body) {
-                Ok(()) => self.take_model(from, &header, &body, &incoming),
+                Ok(()) => self.take_model(from, &header, &body, &incoming, training),
                 Err(error) => tracing::warn!(from, %error, "refused a model"),
             },
             Ok((Header::TwinState(state), _)) => self.take_state(from, &state, &incoming),
@@ -116,12 +137,27 @@ impl Station {
         }
     }
 
-    fn take_model(&mut self, from: &str, header: &ModelHeader, body: &Bytes, incoming: &Incoming) {
+    fn take_model(
+        &mut self,
+        from: &str,
+        header: &ModelHeader,
+        body: &Bytes,
+        incoming: &Incoming,
+        training: Option<&mut Training>,
+    ) {
         let mbs = &self.node.plan.nodes[0].name;
         if header.origin == *mbs && from == mbs {
             if header.round > self.round {
                 self.report_model("model-down", header, body.len(), incoming.received_at_ns);
-                self.answer(header.round);
+                self.open(header.round);
+                match training {
+                    Some(training) => training.open(&self.node, header.round, body.clone()),
+                    None => {
+                        let bytes = self.node.plan.topology().cost.model_size.get() as usize;
+                        let body = model::body(self.node.seed(), header.round, &self.node.me().name, bytes);
+                        self.answer(header.round, &body);
+                    }
+                }
             }
             return;
         }
@@ -146,19 +182,24 @@ impl Station {
         if self.seen.insert(mark) {
             self.report_model("model-relay", header, body.len(), incoming.received_at_ns);
             self.pass_on(origin, &incoming.body);
+            if let Some(training) = training {
+                training.keep(&self.node, header.round, header.digest, body.clone());
+            }
         }
     }
 
-    /// Sends our own model to the MBS and on its way to the other BSs.
-    fn answer(&mut self, round: u64) {
+    /// Begins a round, and forgets what came for those before.
+    fn open(&mut self, round: u64) {
         self.round = round;
         let oldest = format!("{round}/");
         let newer = format!("{}/", round + 1);
         self.seen.retain(|mark| mark.starts_with(&oldest) || mark.starts_with(&newer));
+    }
+
+    /// Sends our own model to the MBS and on its way to the other BSs.
+    fn answer(&self, round: u64, body: &[u8]) {
         let origin = self.node.me().name.clone();
-        let bytes = self.node.plan.topology().cost.model_size.get() as usize;
-        let body = model::body(self.node.seed(), round, &origin, bytes);
-        match model::message(round, &origin, self.node.clock.now_ns(), &body) {
+        match model::message(round, &origin, self.node.clock.now_ns(), body) {
             Ok(message) => {
                 if let Ok(mbs) = node_name(&self.node.plan.nodes[0].name) {
                     model::send(&self.bus, mbs, &origin, message.clone());

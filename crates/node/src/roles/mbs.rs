@@ -1,19 +1,28 @@
 //! The macro base station: opens and closes rounds.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
+use bytes::Bytes;
+use dtwn_chain::models::ModelStatus;
 use dtwn_model::plan::Role;
 use dtwn_proto::{
-    event::{Round, Transfer, What},
+    event::{GlobalModel, Level, Round, Transfer, What},
     node::{self, Header, ModelHeader},
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{broadcast, mpsc},
+    time::Instant,
+};
 
-use super::{model, prediction::Predictor};
+use super::{model, prediction::Predictor, training};
 use crate::{
     agent::{AgentError, Node, node_name},
     bus::{Bus, Incoming, Receiver},
-    chain::{self, ChainHandle},
+    chain::{self, ChainHandle, ChainNews},
+    learning::{
+        learner,
+        work::{Done, Job, Worker},
+    },
 };
 
 /// Messages for the rounds that wait for them; the bus holds back what comes beyond.
@@ -43,7 +52,20 @@ pub async fn run(node: Node) -> Result<(), AgentError> {
                 while others.recv().await.is_some() {}
                 return std::future::pending().await;
             }
-            Rounds { predictor: Predictor::new(&node.plan), node, bus, receiver: others, names }.run().await
+            let learning = training::worker(&node)?;
+            let news = chain.as_ref().map(ChainHandle::subscribe);
+            Rounds {
+                predictor: Predictor::new(&node.plan),
+                node,
+                bus,
+                receiver: others,
+                names,
+                learning,
+                chain: chain.clone(),
+                news,
+            }
+            .run()
+            .await
         } => result,
     }
 }
@@ -76,23 +98,120 @@ struct Rounds {
     receiver: mpsc::Receiver<Incoming>,
     names: Vec<String>,
     predictor: Predictor,
+    /// The thread that aggregates and judges, where models are trained.
+    learning: Option<(Worker, mpsc::Receiver<Done>)>,
+    chain: Option<ChainHandle>,
+    news: Option<broadcast::Receiver<ChainNews>>,
+}
+
+/// What a round brought.
+struct Harvest {
+    /// Models that count, by their owner's position.
+    accepted: BTreeMap<usize, Bytes>,
+    /// Owners of models that were found bad.
+    rejected: Vec<usize>,
+    duration_ms: f64,
+}
+
+/// What the chain, where it verifies, says of the model of a BS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Finding {
+    Open,
+    Good,
+    Bad,
 }
 
 impl Rounds {
     async fn run(mut self) -> Result<(), AgentError> {
+        let mut global = self.first().await?;
         let mut round = 0;
         loop {
             round += 1;
-            self.open(round)?;
-            self.close(round).await;
+            let began_ns = self.node.clock.now_ns();
+            self.open(round, global.as_ref())?;
+            let harvest = self.close(round, began_ns).await;
+            if global.is_some() {
+                global = self.finish(round, &harvest).await?;
+            }
+            let (completed_by, missed_by) = (0..self.names.len())
+                .map(|bs| self.names[bs].clone())
+                .partition(|name| harvest.accepted.keys().any(|bs| self.names[*bs] == *name));
+            let duration_ms = harvest.duration_ms;
+            self.node.reporter.event(What::Round(Round { round, completed_by, missed_by, duration_ms }));
         }
     }
 
-    /// Sends the global model to every BS.
-    fn open(&self, round: u64) -> Result<(), AgentError> {
-        let bytes = self.node.plan.topology().cost.model_size.get() as usize;
+    /// The global model that everything starts from; `None` where nothing is trained.
+    async fn first(&mut self) -> Result<Option<Bytes>, AgentError> {
+        if self.learning.is_none() {
+            return Ok(None);
+        }
+        let none = Harvest { accepted: BTreeMap::new(), rejected: Vec::new(), duration_ms: 0.0 };
+        self.work(Job::Begin, &none).await
+    }
+
+    /// Puts the models that count together (Eq. 5); with too few, the global model stays.
+    async fn finish(&mut self, round: u64, harvest: &Harvest) -> Result<Option<Bytes>, AgentError> {
+        let weights = learner::weights(&self.node.plan);
+        let models = harvest.accepted.iter().map(|(bs, body)| (*bs, body.clone(), weights[*bs]));
+        let mut models: Vec<_> = models.collect();
+        let least = self.node.plan.topology().learning.min_bs as usize;
+        if models.len() < least {
+            let text = format!(
+                "round {round} brought {} good models, fewer than learning.min_bs = {least}: the global model stays",
+                models.len()
+            );
+            self.node.reporter.event(What::Notice { level: Level::Warning, text });
+            models.clear();
+        }
+        self.work(Job::Finish { round, models }, harvest).await
+    }
+
+    /// Has a job done that ends in a global model, and reports that.
+    async fn work(&mut self, job: Job, harvest: &Harvest) -> Result<Option<Bytes>, AgentError> {
+        let Some((worker, results)) = &mut self.learning else { return Ok(None) };
+        if !worker.ask(job) {
+            // A thread that ended has said why.
+            tracing::error!("the learning thread takes no job");
+        }
+        let (round, body, digest, judgement, refused, aggregate) = match results.recv().await {
+            Some(Done::Global { round, body, digest, judgement, refused, aggregate }) => {
+                (round, body, digest, judgement, refused, aggregate)
+            }
+            Some(Done::Failed(why)) => return Err(AgentError::Learning(why)),
+            Some(other) => return Err(AgentError::Learning(format!("an answer to no question: {other:?}"))),
+            None => return Err(AgentError::Learning("its thread has ended".into())),
+        };
+        let name = |bs: &usize| self.names[*bs].clone();
+        let bad: Vec<usize> = refused.iter().map(|(bs, _)| *bs).chain(harvest.rejected.clone()).collect();
+        for (bs, why) in &refused {
+            tracing::warn!(bs = self.names[*bs], why, "refused a model");
+        }
+        let settled = |bs: &usize| harvest.accepted.contains_key(bs) || bad.contains(bs);
+        let late = (0..self.names.len()).filter(|bs| round > 0 && !settled(bs));
+        let dataset =
+            if self.node.plan.topology().learning.data.is_some() { "cifar-10" } else { "synthetic" };
+        self.node.reporter.event(What::GlobalModel(GlobalModel {
+            round,
+            dataset: dataset.into(),
+            digest: digest.to_hex().to_string(),
+            accepted: harvest.accepted.keys().filter(|bs| !bad.contains(bs)).map(name).collect(),
+            rejected: bad.iter().map(name).collect(),
+            late: late.map(|bs| self.names[bs].clone()).collect(),
+            test_loss: judgement.map(|judged| judged.loss),
+            test_accuracy: judgement.map(|judged| judged.accuracy),
+            aggregate_wall_ms: aggregate.as_secs_f64() * 1000.0,
+        }));
+        Ok(Some(body))
+    }
+
+    /// Sends the global model to every BS; where nothing is trained, random bytes of its size.
+    fn open(&self, round: u64, global: Option<&Bytes>) -> Result<(), AgentError> {
         let origin = &self.node.me().name;
-        let body = model::body(self.node.seed(), round, origin, bytes);
+        let body = global.cloned().unwrap_or_else(|| {
+            let bytes = self.node.plan.topology().cost.model_size.get() as usize;
+            model::body(self.node.seed(), round, origin, bytes).into()
+        });
         let message = model::message(round, origin, self.node.clock.now_ns(), &body)
             .map_err(|error| AgentError::Instructions(error.to_string()))?;
         for name in &self.names {
@@ -101,39 +220,88 @@ impl Rounds {
         Ok(())
     }
 
-    /// Waits for the BSs' models until all are here or the deadline has passed.
-    async fn close(&mut self, round: u64) {
-        let began_ns = self.node.clock.now_ns();
+    /// Waits for the BSs' models until all are here, and settled on the chain where it verifies, or the deadline has passed.
+    async fn close(&mut self, round: u64, began_ns: u64) -> Harvest {
         let deadline = self.node.plan.topology().learning.deadline;
         let end = Instant::now() + self.node.clock.wall(deadline.seconds());
-        let mut completed = BTreeSet::new();
-        while completed.len() < self.names.len() {
-            let Ok(Some(incoming)) = tokio::time::timeout_at(end, self.receiver.recv()).await else { break };
-            let from = incoming.from.as_str().to_owned();
-            match node::decode(&incoming.body) {
-                Ok((Header::Model(header), body)) if header.origin == from => {
-                    match model::check(&header, &body) {
-                        Ok(()) => {
-                            self.report(&header, body.len(), incoming.received_at_ns);
-                            // A model of an earlier round came too late for it, and is no use for this one.
-                            if header.round == round {
-                                completed.insert(from);
-                            }
+        let mut here: BTreeMap<usize, (Bytes, [u8; 32])> = BTreeMap::new();
+        let stations = self.names.len();
+        loop {
+            let settled = |bs: usize| match (self.finding(bs, round, here.get(&bs)), here.contains_key(&bs)) {
+                (Finding::Open, _) | (Finding::Good, false) => false,
+                (Finding::Good, true) | (Finding::Bad, _) => true,
+            };
+            if (0..stations).all(settled) {
+                break;
+            }
+            tokio::select! {
+                incoming = tokio::time::timeout_at(end, self.receiver.recv()) => match incoming {
+                    Ok(Some(incoming)) => {
+                        if let Some((bs, body, digest)) = self.take(round, &incoming) {
+                            here.insert(bs, (body, digest));
                         }
-                        Err(error) => tracing::warn!(from, %error, "refused a model"),
                     }
-                }
-                Ok(_) => tracing::warn!(from, "refused a message that is not for the MBS"),
-                Err(error) => tracing::warn!(from, %error, "refused a message"),
+                    _ => break,
+                },
+                () = training::chain_went_on(&mut self.news) => {}
             }
         }
-        let missed_by = self.names.iter().filter(|name| !completed.contains(*name)).cloned().collect();
-        self.node.reporter.event(What::Round(Round {
-            round,
-            completed_by: completed.into_iter().collect(),
-            missed_by,
-            duration_ms: self.node.clock.now_ns().saturating_sub(began_ns) as f64 / 1e6,
-        }));
+        let duration_ms = self.node.clock.now_ns().saturating_sub(began_ns) as f64 / 1e6;
+        let found: Vec<Finding> = (0..stations).map(|bs| self.finding(bs, round, here.get(&bs))).collect();
+        let rejected = (0..stations).filter(|bs| found[*bs] == Finding::Bad).collect();
+        let accepted = here.into_iter().filter(|(bs, _)| found[*bs] == Finding::Good);
+        let accepted = accepted.map(|(bs, (body, _))| (bs, body)).collect();
+        Harvest { accepted, rejected, duration_ms }
+    }
+
+    /// What is known of a BS's model of a round. Where the chain does not verify, a model that is here is good.
+    fn finding(&self, bs: usize, round: u64, here: Option<&(Bytes, [u8; 32])>) -> Finding {
+        let learning = &self.node.plan.topology().learning;
+        let Some(chain) = self.chain.as_ref().filter(|_| learning.trains() && learning.verify) else {
+            return if here.is_some() { Finding::Good } else { Finding::Open };
+        };
+        let state = chain.state();
+        let Some(record) = state.accounts.get(bs).and_then(|account| account.model(round)) else {
+            return Finding::Open;
+        };
+        match record.status {
+            ModelStatus::Pending => Finding::Open,
+            ModelStatus::Failed => Finding::Bad,
+            // What is here must be what was attested.
+            ModelStatus::Passed | ModelStatus::Awarded => match here {
+                Some((_, digest)) if *digest != record.body.digest.0 => Finding::Bad,
+                _ => Finding::Good,
+            },
+        }
+    }
+
+    /// The model of a BS in what came, where it is one of this round.
+    fn take(&self, round: u64, incoming: &Incoming) -> Option<(usize, Bytes, [u8; 32])> {
+        let from = incoming.from.as_str();
+        match node::decode(&incoming.body) {
+            Ok((Header::Model(header), body)) if header.origin == from => {
+                match model::check(&header, &body) {
+                    Ok(()) => {
+                        self.report(&header, body.len(), incoming.received_at_ns);
+                        // A model of an earlier round came too late for it, and is no use for this one.
+                        let bs = self.names.iter().position(|name| name == from)?;
+                        (header.round == round).then_some((bs, body, header.digest))
+                    }
+                    Err(error) => {
+                        tracing::warn!(from, %error, "refused a model");
+                        None
+                    }
+                }
+            }
+            Ok(_) => {
+                tracing::warn!(from, "refused a message that is not for the MBS");
+                None
+            }
+            Err(error) => {
+                tracing::warn!(from, %error, "refused a message");
+                None
+            }
+        }
     }
 
     fn report(&self, header: &ModelHeader, bytes: usize, received_at_ns: u64) {

@@ -12,4 +12,5 @@ pub mod model;
 pub mod overlay;
 pub mod prediction;
 pub mod state;
+mod training;
 pub mod users;

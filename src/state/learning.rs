@@ -1,0 +1,122 @@
+//! The fold over learning: models, what was found of them, and how good they are.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use dtwn_proto::event::{GlobalModel, LocalModel, Verification};
+
+/// Rounds kept for screens; older ones stay in the event file.
+const HISTORY: usize = 1024;
+
+/// What was learned.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LearningState {
+    /// The latest global models, oldest first.
+    pub globals: VecDeque<GlobalModel>,
+    /// Each BS's latest model.
+    pub locals: BTreeMap<String, LocalModel>,
+    /// The latest findings on models, by verifier and owner.
+    pub findings: BTreeMap<(String, String), Verification>,
+    /// Models found bad, over all rounds.
+    pub rejected: u64,
+    /// Models that came too late, over all rounds.
+    pub late: u64,
+    /// Times that a BS could not keep the pace of its processor.
+    pub overruns: u64,
+    samples: u64,
+    train_wall_ms: f64,
+    train: (u64, f64, f64),
+    verify: (u64, f64),
+    aggregate: (u64, f64),
+    aggregate_global: (u64, f64),
+}
+
+impl LearningState {
+    /// Whether anything was learned.
+    pub fn is_on(&self) -> bool {
+        !self.globals.is_empty()
+    }
+
+    /// The global model in force.
+    pub fn last(&self) -> Option<&GlobalModel> {
+        self.globals.back()
+    }
+
+    /// Samples that a BS trains on in a second of wall time, mean over all.
+    pub fn samples_per_s(&self) -> Option<f64> {
+        (self.train_wall_ms > 0.0).then(|| self.samples as f64 * 1000.0 / self.train_wall_ms)
+    }
+
+    /// Mean milliseconds of each phase. Training in emulated time with Eq. 12's prediction beside it, the others in wall time.
+    pub fn phases_ms(&self) -> [(&'static str, Option<f64>); 5] {
+        let mean = |(count, sum): (u64, f64)| (count > 0).then(|| sum / count as f64);
+        let (count, measured, predicted) = self.train;
+        [
+            ("train", mean((count, measured))),
+            ("train_predicted", mean((count, predicted))),
+            ("aggregate_wall", mean(self.aggregate)),
+            ("verify_wall", mean(self.verify)),
+            ("aggregate_global_wall", mean(self.aggregate_global)),
+        ]
+    }
+
+    pub(super) fn trained(&mut self, node: &str, model: &LocalModel) {
+        self.samples += model.samples;
+        self.train_wall_ms += model.train_wall_ms;
+        self.train.0 += 1;
+        self.train.1 += model.train_ms;
+        self.train.2 += model.predicted_ms;
+        self.aggregate.0 += 1;
+        self.aggregate.1 += model.aggregate_wall_ms;
+        self.overruns += u64::from(model.overrun_ms > 0.0);
+        self.locals.insert(node.to_owned(), model.clone());
+    }
+
+    pub(super) fn verified(&mut self, node: &str, finding: &Verification) {
+        self.verify.0 += 1;
+        self.verify.1 += finding.verify_wall_ms;
+        self.findings.insert((node.to_owned(), finding.owner.clone()), finding.clone());
+    }
+
+    pub(super) fn globalised(&mut self, model: &GlobalModel) {
+        if self.globals.len() == HISTORY {
+            self.globals.pop_front();
+        }
+        self.rejected += model.rejected.len() as u64;
+        self.late += model.late.len() as u64;
+        if model.round > 0 {
+            self.aggregate_global.0 += 1;
+            self.aggregate_global.1 += model.aggregate_wall_ms;
+        }
+        self.globals.push_back(model.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn global(round: u64, accuracy: f64) -> GlobalModel {
+        GlobalModel {
+            round,
+            dataset: "synthetic".into(),
+            digest: String::new(),
+            accepted: vec!["bs1".into()],
+            rejected: vec!["bs2".into()],
+            late: Vec::new(),
+            test_loss: Some(2.0),
+            test_accuracy: Some(accuracy),
+            aggregate_wall_ms: 4.0,
+        }
+    }
+
+    #[test]
+    fn models_add_up_and_the_history_is_bounded() {
+        let mut state = LearningState::default();
+        assert!(!state.is_on());
+        (1..=2000).for_each(|round| state.globalised(&global(round, 0.5)));
+        assert_eq!((state.globals.len(), state.rejected, state.late), (HISTORY, 2000, 0));
+        assert_eq!(state.last().map(|model| model.round), Some(2000));
+        assert_eq!(state.phases_ms()[4], ("aggregate_global_wall", Some(4.0)));
+        assert_eq!(state.samples_per_s(), None);
+    }
+}
