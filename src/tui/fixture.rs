@@ -1,9 +1,9 @@
 //! A recorded run in small, for tests: four BSs, four user groups, and one of everything that can happen.
 
 use dtwn_proto::event::{
-    AssociationDecision, ChainBlock, ChainElection, ChainProgress, Drops, Event, Exit, Fidelity, Level,
-    LinkCounters, LinkInfo, NodeCounters, NodeInfo, Round, SESSION, Sample, SessionStarted, Transfer,
-    Verdict, What,
+    AssociationDecision, ChainBlock, ChainElection, ChainProgress, Drops, Event, Exit, Fidelity, GlobalModel,
+    Level, LinkCounters, LinkInfo, LocalModel, NodeCounters, NodeInfo, Round, SESSION, Sample,
+    SessionStarted, Transfer, Verdict, Verification, What,
 };
 
 use super::{data::Data, logs::LogLine, sites::Sites};
@@ -153,6 +153,47 @@ fn decisions() -> Vec<What> {
     (1..=3).map(|round| What::Association(Box::new(decision(round)))).collect()
 }
 
+/// What was learned in three rounds; bs1 found the model of bs2 bad.
+fn models() -> Vec<(&'static str, What)> {
+    let local = |bs: u64| LocalModel {
+        round: 3,
+        twins: 2,
+        samples: 272,
+        loss: 1.5 + 0.1 * bs as f64,
+        held_out_loss: Some(1.75),
+        held_out_accuracy: Some(0.4),
+        bytes: 8_625_960,
+        train_wall_ms: 130.0,
+        aggregate_wall_ms: 4.0,
+        train_ms: 812.0,
+        predicted_ms: 800.0,
+        overrun_ms: 0.0,
+    };
+    let global = |round: u64| GlobalModel {
+        round,
+        dataset: "synthetic".into(),
+        digest: format!("{round:064x}"),
+        accepted: vec!["bs1".into(), "bs3".into(), "bs4".into()],
+        rejected: if round == 3 { vec!["bs2".into()] } else { vec![] },
+        late: vec![],
+        test_loss: Some(2.3 - 0.25 * round as f64),
+        test_accuracy: Some(0.1 + 0.15 * round as f64),
+        aggregate_wall_ms: 4.0,
+    };
+    let finding = Verification {
+        round: 3,
+        owner: "bs2".into(),
+        fault: Some("a value is not finite".into()),
+        loss: None,
+        verify_wall_ms: 20.0,
+    };
+    let mut whats: Vec<_> =
+        BSS.into_iter().zip(0..).map(|(bs, index)| (bs, What::LocalModel(local(index)))).collect();
+    whats.push(("bs1", What::Verification(finding)));
+    whats.extend((0..=3).map(|round| ("mbs", What::GlobalModel(global(round)))));
+    whats
+}
+
 /// A run's middle: bodies went through the air, and things went wrong.
 fn troubles(links: &[LinkInfo]) -> Vec<What> {
     let lossy = LinkInfo { loss: 0.05, ..links[0].clone() };
@@ -204,6 +245,7 @@ pub fn events() -> Vec<Event> {
     whats.extend(BSS.map(|bs| (bs, What::TwinAges { twins: 2, p50_ms: 500.0, p99_ms: 900.0 })));
     whats.extend(chain());
     whats.extend(decisions().into_iter().map(|what| ("mbs", what)));
+    whats.extend(models());
     whats.extend(troubles(&links).into_iter().map(|what| (SESSION, what)));
     let mut sequences = std::collections::HashMap::<&str, u64>::new();
     let numbered = whats.into_iter().enumerate().map(|(index, (node, what))| {

@@ -1,10 +1,12 @@
 //! Learning: rounds of the main job, what their bodies cost on the air, and how old the twins are.
 //!
 //! ```text
-//! rounds 12  last 2.41s  duration ▁▂▃▅▇
+//! rounds 12  the last took 2.41s ▁▂▃▅▇
+//! accuracy 53.2% ▁▂▃▅▇  loss 1.234 ▇▅▃▂▁  synthetic, 2.1k samples/s
+//! train 812ms predicted 800ms  wall: aggregate 4ms, verify 20ms  rejected 1  late 0
 //! ─ Transfers, measured beside predicted ──────────────────
 //! ─ Twins ────────────────┬─ Rounds, the newest first ─────
-//! BS    TWINS  p50  p99   │ ROUND TOOK PREDICTED MISSED BY
+//! BS    TWINS  p50  LOSS ACC │ ROUND TOOK PREDICTED MISSED BY
 //! ```
 
 use ratatui::{
@@ -13,7 +15,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{Reply, Screen, Seen, Sheet, move_selection, overview::transfers, section};
+use super::{Reply, Screen, Seen, Sheet, bs_names, move_selection, overview::transfers, section};
 use crate::tui::{
     data::clean,
     format,
@@ -22,11 +24,15 @@ use crate::tui::{
     view::{Hits, Zone},
 };
 
-const TWINS: [Column; 4] = [
+const TWINS: [Column; 8] = [
     Column::left("BS", 8, 0),
     Column::right("TWINS", 6, 0),
     Column::right("AGE p50", 8, 0),
-    Column::right("AGE p99", 8, 1),
+    Column::right("AGE p99", 8, 5),
+    Column::right("LOSS", 6, 1),
+    Column::right("ACC", 5, 2),
+    Column::right("TRAINED", 8, 3),
+    Column::left("FOUND BAD BY", 14, 4),
 ];
 
 const ROUNDS: [Column; 5] = [
@@ -55,18 +61,22 @@ impl Screen for Learning {
 
     fn view(&self, seen: &Seen<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
         let data = seen.data;
-        if data.rounds.is_empty() && data.run.transfers.is_empty() && data.run.twin_ages.is_empty() {
+        let idle = data.rounds.is_empty() && !data.run.learning.is_on();
+        if idle && data.run.transfers.is_empty() && data.run.twin_ages.is_empty() {
             let text =
                 "no round has begun: learning is off, or has yet to start ([learning] in the topology)";
             buf.set_stringn(area.x, area.y, text, area.width as usize, seen.theme.dim());
             return;
         }
-        if !area.is_empty() {
-            buf.set_line(area.x, area.y, &headline(seen, area.width), area.width);
+        let mut head = vec![headline(seen, area.width)];
+        head.extend(quality(seen, area.width));
+        let used = (head.len() as u16).min(area.height);
+        for (row, line) in head.iter().take(usize::from(used)).enumerate() {
+            buf.set_line(area.x, area.y + row as u16, line, area.width);
         }
-        let rest = Rect { y: area.y + area.height.min(1), height: area.height.saturating_sub(1), ..area };
+        let rest = Rect { y: area.y + used, height: area.height - used, ..area };
         let below = transfers(seen, rest, buf, hits);
-        let left = Rect { width: (below.width * 2 / 5).max(33).min(below.width), ..below };
+        let left = Rect { width: (below.width / 2).max(33).min(below.width), ..below };
         let right =
             Rect { x: left.right() + 1, width: below.right().saturating_sub(left.right() + 1), ..below };
         draw_twins(seen, left, buf, hits);
@@ -136,21 +146,75 @@ fn headline(seen: &Seen<'_>, width: u16) -> Line<'static> {
     Line::from(spans)
 }
 
+/// How good the models are and what making them takes; nothing while no node learns.
+fn quality(seen: &Seen<'_>, width: u16) -> Vec<Line<'static>> {
+    let (learning, theme) = (&seen.data.run.learning, seen.theme);
+    let Some(last) = learning.last() else { return Vec::new() };
+    let room = usize::from(width).saturating_sub(60).clamp(4, 100) / 2;
+    let tail = || learning.globals.iter().skip(learning.globals.len().saturating_sub(room));
+    let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
+    let curve =
+        |values: Vec<f64>, top| Span::styled(format::spark(values.into_iter(), top, false), theme.curve());
+    let said = |value: Option<f64>, show: fn(f64) -> String| value.map_or("-".to_owned(), show);
+    let accuracy: Vec<f64> = tail().filter_map(|model| finite(model.test_accuracy)).collect();
+    let loss: Vec<f64> = tail().filter_map(|model| finite(model.test_loss)).collect();
+    let first = vec![
+        Span::styled("accuracy ", theme.dim()),
+        Span::raw(format!("{} ", said(finite(last.test_accuracy), format::percent))),
+        curve(accuracy, Some(1.0)),
+        Span::styled("  loss ", theme.dim()),
+        Span::raw(format!("{} ", said(finite(last.test_loss), |loss| format!("{loss:.3}")))),
+        curve(loss, None),
+        Span::styled(format!("  {}", clean(&last.dataset)), theme.dim()),
+        Span::raw(
+            learning
+                .samples_per_s()
+                .map_or(String::new(), |rate| format!(", {} samples/s", format::si(rate))),
+        ),
+    ];
+    let mut second = Vec::new();
+    for (what, count) in
+        [("rejected", learning.rejected), ("late", learning.late), ("overruns", learning.overruns)]
+    {
+        if count > 0 {
+            second.push(Span::styled(format!("{what} {count}  "), theme.warning()));
+        }
+    }
+    for (phase, ms) in learning.phases_ms() {
+        if let Some(ms) = ms {
+            second.push(Span::styled(format!("{} ", phase.replace('_', " ")), theme.dim()));
+            second.push(Span::raw(format!("{}  ", format::ms(ms))));
+        }
+    }
+    vec![Line::from(first), Line::from(second)]
+}
+
 fn draw_twins(seen: &Seen<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
     if area.height < 2 {
         return;
     }
     let theme = seen.theme;
-    let inner = section("Twins, and how old they are", area, buf, theme);
-    let ages: Vec<_> = seen.data.run.twin_ages.iter().collect();
+    let inner = section("Base stations: twins and models", area, buf, theme);
+    let (ages, learning) = (&seen.data.run.twin_ages, &seen.data.run.learning);
+    let stations = bs_names(seen);
     let marks = Marks { list: 2, ..Marks::default() };
-    table::draw(inner, buf, theme, hits, &TWINS, &marks, ages.len(), |index| {
-        let (bs, (twins, p50_ms, p99_ms)) = ages[index];
+    table::draw(inner, buf, theme, hits, &TWINS, &marks, stations.len(), |index| {
+        let bs = stations[index];
+        let (age, local) = (ages.get(bs), learning.locals.get(bs));
+        let figure = |text: Option<String>| (text.unwrap_or_else(|| "-".into()), theme.text());
+        let bad =
+            learning.findings.iter().filter(|((_, owner), finding)| owner == bs && finding.fault.is_some());
+        let bad: Vec<_> = bad.map(|((verifier, _), _)| verifier.as_str()).collect();
+        let twins = age.map(|age| age.0).or(local.map(|local| local.twins));
         vec![
-            (bs.clone(), theme.text()),
-            (twins.to_string(), theme.text()),
-            (format::ms(*p50_ms), theme.text()),
-            (format::ms(*p99_ms), theme.text()),
+            (bs.to_owned(), if bad.is_empty() { theme.text() } else { theme.bad() }),
+            figure(twins.map(|twins| twins.to_string())),
+            figure(age.map(|age| format::ms(age.1))),
+            figure(age.map(|age| format::ms(age.2))),
+            figure(local.map(|local| format!("{:.3}", local.loss))),
+            figure(local.and_then(|local| local.held_out_accuracy).map(format::percent)),
+            figure(local.map(|local| format::ms(local.train_ms))),
+            (clean(&bad.join(" ")), theme.bad()),
         ]
     });
 }
