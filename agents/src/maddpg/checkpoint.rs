@@ -21,8 +21,9 @@ pub struct Header {
     pub episode: u32,
     /// The episode of the best policy so far …
     pub best_episode: u32,
-    /// … and its ratio to the optimum on the validation instances; none before the first validation.
-    pub best_ratio: Option<f64>,
+    /// … and its ratio to the optimum on the validation instances, as the bits of an f64: reading a decimal number may be off in the
+    /// last place. None before the first validation.
+    pub best_ratio_bits: Option<u64>,
     /// Steps of the two optimisers.
     pub steps: [i32; 2],
     /// Where the replay memory goes on.
@@ -105,7 +106,7 @@ mod tests {
             key: "k".into(),
             episode: 3,
             best_episode: 2,
-            best_ratio: Some(1.25),
+            best_ratio_bits: Some(1.25_f64.to_bits()),
             steps: [4, 5],
             replay_next: 6,
             skipped: 0,
@@ -123,7 +124,7 @@ mod tests {
         let numbers = [vec![0.1_f32, -3.5e-12, f32::MAX], Vec::new(), vec![7.0]];
         write(&path, header(), &numbers.each_ref().map(Vec::as_slice)).unwrap();
         let (read_header, read_numbers) = read(&path).unwrap().unwrap();
-        assert_eq!((read_header.episode, read_header.best_ratio), (3, Some(1.25)));
+        assert_eq!((read_header.episode, read_header.best_ratio_bits), (3, Some(1.25_f64.to_bits())));
         assert_eq!(read_numbers, numbers);
         let mut bytes = fs::read(&path).unwrap();
         *bytes.last_mut().unwrap() ^= 1;

@@ -29,3 +29,6 @@ pub mod worker;
 pub use noise::Noise;
 pub use replay::Replay;
 pub use training::{Progress, Training};
+
+#[cfg(test)]
+mod tests;

@@ -263,3 +263,103 @@ fn exchangeable_actor(parts: &[Tensor], tokens: &Tensor) -> Tensor {
     let station = x.mean_dim(2, false, Kind::Float).matmul(&parts[12]) + &parts[13];
     Tensor::cat(&[station, tau], 2)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::flat::{Flat, tensor};
+    use super::*;
+    use crate::maddpg::tests::problem_of;
+    use dtwn_model::association::{
+        Environment, FILE_VERSION, Geometry, Maddpg, Mapping, PolicyFile, Split, State, observe,
+    };
+
+    fn states(problem: &Problem, count: u64) -> Vec<State> {
+        (0..count)
+            .map(|index| Environment::new(problem, Geometry::Random, 3, Split::Test, index).state().clone())
+            .collect()
+    }
+
+    /// The actors of torch with random parameters, and those without torch, on the same states.
+    fn both(problem: &Problem, network: Network, states: &[State]) -> (Vec<f32>, Vec<f32>) {
+        let shape = Shape::new(problem, network, 32, 8);
+        let flat = Flat::new(shape.actor_parts(), 5);
+        let mut input = vec![0.0; states.len() * shape.input as usize];
+        for (state, input) in states.iter().zip(input.chunks_exact_mut(shape.input as usize)) {
+            observe(network, problem, state, input);
+        }
+        let input = tensor(&input, &shape.input_shape(states.len() as i64)).unwrap();
+        let torch = shape.actor(&flat.parts(), &input).tanh().contiguous().detach().flatten(0, -1);
+        let plain = Maddpg::new(PolicyFile {
+            version: FILE_VERSION,
+            made_by: String::new(),
+            seed: 5,
+            gamma: 0.0,
+            episodes: 0,
+            staleness: 0,
+            validation_ratio: 1.0,
+            fingerprint: String::new(),
+            stations: problem.stations,
+            twins: problem.twins,
+            subchannels: problem.subchannels,
+            counts_twins: problem.counts_twins(),
+            network,
+            width: 32,
+            mapping: Mapping::Paper,
+            parameters: flat.values().unwrap(),
+        });
+        let plain = plain.unwrap();
+        let plain = states.iter().flat_map(|state| plain.actions(problem, state)).collect();
+        (Vec::<f32>::try_from(torch).unwrap(), plain)
+    }
+
+    #[test]
+    fn actors_act_the_same_with_and_without_torch() {
+        for stations in [1, 5] {
+            let problem = problem_of(stations);
+            let states = states(&problem, 50);
+            for network in [Network::Exchangeable, Network::PerBs] {
+                let (torch, plain) = both(&problem, network, &states);
+                assert_eq!(torch.len(), plain.len());
+                assert!(torch.iter().any(|a| (a - torch[0]).abs() > 0.01), "all actions are alike");
+                for (torch, plain) in torch.iter().zip(&plain) {
+                    assert!((torch - plain).abs() < 1e-5, "{network:?}: {torch} {plain}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn actions_mean_the_same_with_and_without_torch() {
+        let problem = problem_of(5);
+        let states = states(&problem, 20);
+        let (actions, _) = both(&problem, Network::Exchangeable, &states);
+        let mapping = Mapping::Improved { repairs: 8, refinements: 0 };
+        let shape = Shape::new(&problem, Network::Exchangeable, 32, 8);
+        let flat = |of: &dyn Fn(&State) -> Vec<f64>| -> Vec<f32> {
+            states.iter().flat_map(|state| of(state).into_iter().map(|x| x as f32)).collect()
+        };
+        let (m, c) = (shape.stations, shape.subchannels);
+        let se = tensor(&flat(&|state| state.se.clone()), &[20, m, c]).unwrap();
+        let cpu = flat(&|state| state.cpu_hz.iter().map(|f| f / 1e9).collect());
+        let cpu = tensor(&cpu, &[20, m]).unwrap();
+        let table = tensor(&actions, &[20, m, shape.actions]).unwrap();
+        let relaxed = shape.relaxed(&table, &se, &cpu);
+        let [share, tau] = [&relaxed.share, &relaxed.tau]
+            .map(|part| Vec::<f32>::try_from(part.contiguous().flatten(0, -1)).unwrap());
+        let size = actions.len() / states.len();
+        for (at, state) in states.iter().enumerate() {
+            let plain = mapping.relaxed(&problem, state, &actions[at * size..][..size]);
+            let (m, mc) = (plain.share.len(), plain.tau.len());
+            for (torch, plain) in share[at * m..][..m].iter().zip(&plain.share) {
+                assert!((f64::from(*torch) - plain).abs() < 1e-4, "{torch} {plain}");
+            }
+            for (torch, plain) in tau[at * mc..][..mc].iter().zip(&plain.tau) {
+                assert!((f64::from(*torch) - plain).abs() < 1e-4, "{torch} {plain}");
+            }
+        }
+        // What b spends is B*, or close to it where a bound is met.
+        let spent = (&relaxed.b * &relaxed.share).sum_dim_intlist(1, false, Kind::Float) / shape.b_mean;
+        let spent = Vec::<f32>::try_from(spent).unwrap();
+        assert!(spent.iter().all(|spent| (spent - 1.0).abs() < 0.1), "{spent:?}");
+    }
+}

@@ -380,7 +380,7 @@ impl Training {
             key: self.key(),
             episode: self.episode,
             best_episode: self.best.as_ref().map_or(0, |best| best.1),
-            best_ratio: self.best.as_ref().map(|best| best.0),
+            best_ratio_bits: self.best.as_ref().map(|best| best.0.to_bits()),
             steps,
             replay_next,
             skipped: learner.skipped,
@@ -411,7 +411,7 @@ impl Training {
         if !self.replay.restore(replay, header.replay_next) {
             return Err(other("its replay memory is of another shape"));
         }
-        self.best = header.best_ratio.map(|ratio| (ratio, header.best_episode, best));
+        self.best = header.best_ratio_bits.map(|bits| (f64::from_bits(bits), header.best_episode, best));
         (self.episode, self.wall_s) = (header.episode, header.wall_s);
         Ok(())
     }
