@@ -193,7 +193,8 @@ fn train(program: &Path, args: &TrainArgs, job: &Job, bars: &MultiProgress) -> R
         }
         _ => Err(Error::Machine {
             what: format!("training seed {} ended with {status}: {}", job.seed, complaint.trim()),
-            help: "what was learned until the last checkpoint is kept: the same command goes on from it".into(),
+            help: "what was learned until the last checkpoint is kept: the same command goes on from it"
+                .into(),
         }),
     }
 }

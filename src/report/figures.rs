@@ -1,6 +1,6 @@
 //! The figures of a report. Each says where its values come from.
 
-use dtwn_proto::event::Level;
+use dtwn_proto::event::{GlobalModel, Level};
 
 use super::{
     collect::{Collected, LOSS_PACKETS_MIN, LinkSeries},
@@ -122,6 +122,8 @@ pub struct Figures {
     pub machine: String,
     /// Of rounds.
     pub rounds: String,
+    /// Of learning.
+    pub learning: String,
     /// Of twins.
     pub twins: String,
     /// Of the chain.
@@ -137,6 +139,7 @@ impl Figures {
             air: air(run, &times),
             machine: machine(run, &times),
             rounds: rounds(run),
+            learning: learning(run),
             twins: twins(run, &times),
             chain: chain(run, &times),
         }
@@ -269,6 +272,34 @@ fn rounds(run: &Collected) -> String {
     let caption = "Emulated seconds. A round is measured at the MBS. Model down and up: for the BS that took longest, as receivers \
                    measured both transfers and as Eqs. 8 and 7 predict them for the rates in force.";
     plot.svg().map_or(String::new(), |svg| figure(heading, &svg, caption))
+}
+
+fn learning(run: &Collected) -> String {
+    let globals = &run.data.run.learning.globals;
+    let by = |value: fn(&GlobalModel) -> Option<f64>| -> Vec<(f64, f64)> {
+        globals.iter().filter_map(|model| Some((model.round as f64, value(model)?))).collect()
+    };
+    let dataset = globals.back().map_or("", |model| model.dataset.as_str());
+    let about = format!(
+        "The global model that the MBS made in each round, on a test set held back from training ({dataset}); round 0 is the model \
+         that everything starts from. At most the latest 1024 rounds."
+    );
+    let draw = |heading: &str, y_label: &str, name: &str, points: Vec<(f64, f64)>| {
+        let plot = Plot {
+            title: heading,
+            x_label: "round",
+            y_label,
+            lines: vec![Line { name: name.into(), points }],
+            style: Style::Dots,
+            marks: &[],
+            x_span: None,
+            whole_x: true,
+        };
+        plot.svg().map_or(String::new(), |svg| figure(heading, &svg, &about))
+    };
+    let accuracy = by(|model| model.test_accuracy.map(|share| share * 100.0));
+    draw("Accuracy of the global model", "right answers (%)", "test accuracy", accuracy)
+        + &draw("Loss of the global model", "loss (nats)", "test loss", by(|model| model.test_loss))
 }
 
 fn twins(run: &Collected, times: &Times<'_>) -> String {

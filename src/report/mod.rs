@@ -47,6 +47,7 @@ fn render(run: &Collected, manifest: &Value, dir_name: &str) -> String {
             or(tables::association(run), "Nothing was decided on twins and subchannels in this run."),
         ),
         ("chain", "The chain", figures.chain + &tables::chain(run)),
+        ("learning", "Learning", figures.learning + &tables::learning(run)),
         ("twins", "Twins", or(figures.twins, "No BS reported the age of its twins.")),
         ("nodes", "Nodes and machine", figures.machine + &tables::nodes(run)),
         ("fidelity", "Fidelity", tables::fidelity(run)),
@@ -122,7 +123,7 @@ fn verdict(run: &Collected) -> String {
 #[cfg(test)]
 mod tests {
     use dtwn_proto::{
-        event::{Event, Level, What},
+        event::{Event, GlobalModel, Level, What},
         log,
     };
 
@@ -158,6 +159,34 @@ mod tests {
         }
         assert!(report(&fixture::events(), 3).contains("torn at byte"));
         assert_eq!(html.matches("<svg").count(), html.matches("</svg>").count());
+    }
+
+    #[test]
+    fn learning_is_shown_where_there_was_any() {
+        let mut events = fixture::events();
+        events.retain(|event| !matches!(event.what, What::GlobalModel(_)));
+        assert!(report(&events, 0).contains("Nothing was learned in this run"));
+        let last = events.last().cloned().unwrap();
+        events.extend((0..4_u64).map(|round| {
+            let model = GlobalModel {
+                round,
+                dataset: "synthetic".into(),
+                digest: "c0ffee".into(),
+                accepted: vec!["bs1".into()],
+                rejected: vec!["bs2".into()],
+                late: vec![],
+                test_loss: Some(2.3 - round as f64 / 10.0),
+                test_accuracy: Some(0.1 + round as f64 / 8.0),
+                aggregate_wall_ms: 4.0,
+            };
+            Event { what: What::GlobalModel(model), ..last.clone() }
+        }));
+        let html = report(&events, 0);
+        for part in
+            ["Accuracy of the global model", "Loss of the global model", "c0ffee", "47.50 %", "synthetic"]
+        {
+            assert!(html.contains(part), "no {part}");
+        }
     }
 
     #[test]

@@ -286,6 +286,43 @@ pub fn association(run: &Collected) -> String {
     ])
 }
 
+/// What came of learning.
+pub fn learning(run: &Collected) -> String {
+    let learning = &run.data.run.learning;
+    if !learning.is_on() {
+        return paragraph(
+            "Nothing was learned in this run: its nodes exchanged bodies of a model's size, or no round ended.",
+        );
+    }
+    let last = learning.last();
+    let phases: Vec<_> = learning
+        .phases_ms()
+        .into_iter()
+        .filter_map(|(name, ms)| Some(format!("{} {} ms", name.replace('_', " "), digits(ms?, 1))))
+        .collect();
+    properties(&[
+        ("Data set", last.map_or(String::new(), |model| model.dataset.clone())),
+        ("Last global model", last.map_or(String::new(), |model| format!("round {}", model.round))),
+        ("Its digest (BLAKE3)", last.map_or(String::new(), |model| model.digest.clone())),
+        (
+            "Its accuracy",
+            last.and_then(|model| model.test_accuracy)
+                .map_or("–".into(), |a| format!("{} %", digits(a * 100.0, 2))),
+        ),
+        ("Its loss", or_dash(last.and_then(|model| model.test_loss), 4)),
+        ("Models rejected", learning.rejected.to_string()),
+        ("Models late", learning.late.to_string()),
+        (
+            "Training",
+            learning
+                .samples_per_s()
+                .map_or("–".into(), |rate| format!("{} samples a wall second and BS", digits(rate, 0))),
+        ),
+        ("Phases, mean", phases.join(", ")),
+        ("Paces not kept", learning.overruns.to_string()),
+    ])
+}
+
 /// What came of the chain.
 pub fn chain(run: &Collected) -> String {
     let chain = &run.data.run.chain;
