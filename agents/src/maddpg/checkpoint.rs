@@ -69,11 +69,14 @@ pub fn replace(path: &Path, parts: &[&[u8]]) -> Result<(), Error> {
     write().map_err(Error::file("write", path))
 }
 
+/// What a checkpoint holds: its header, and the sections of numbers that follow.
+pub type Checkpoint = (Header, Vec<Vec<f32>>);
+
 /// Reads a checkpoint; none where there is no file.
 ///
 /// # Errors
 /// [`Error::File`] when it cannot be read, [`Error::Checkpoint`] when it is damaged.
-pub fn read(path: &Path) -> Result<Option<(Header, Vec<Vec<f32>>)>, Error> {
+pub fn read(path: &Path) -> Result<Option<Checkpoint>, Error> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

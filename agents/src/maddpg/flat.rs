@@ -66,7 +66,6 @@ impl Flat {
     }
 
     /// The vector.
-    #[must_use]
     pub fn data(&self) -> &Tensor {
         &self.data
     }
@@ -169,7 +168,6 @@ pub fn tensor(values: &[f32], shape: &[i64]) -> Result<Tensor, Error> {
 }
 
 /// The mean of all entries.
-#[must_use]
 pub fn mean(of: &Tensor) -> Tensor {
     of.mean(Kind::Float)
 }

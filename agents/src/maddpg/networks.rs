@@ -140,7 +140,6 @@ impl Shape {
     }
 
     /// The actors' outputs before tanh, (B, M, 2 + C).
-    #[must_use]
     pub fn actor(&self, parts: &[Tensor], input: &Tensor) -> Tensor {
         match self.network {
             Network::Exchangeable => exchangeable_actor(parts, input),
@@ -162,7 +161,8 @@ impl Shape {
                 true => &share / rates(&tau, se),
                 false => rates(&tau, se).reciprocal(),
             };
-            tau = tau * weight.unsqueeze(-1);
+            // Not in place: the gradient needs what was before.
+            tau = tau.multiply(&weight.unsqueeze(-1));
             tau = &tau / tau.sum_dim_intlist(1, true, Kind::Float);
         }
         let of_all = cpu / cpu.sum_dim_intlist(1, true, Kind::Float);
@@ -171,7 +171,7 @@ impl Shape {
         for _ in 0..2 {
             b = b.clamp(self.b_min, self.b_max);
             let spent = (&b * &share).sum_dim_intlist(1, true, Kind::Float);
-            b = b * (self.b_mean / spent);
+            b = b.multiply(&(self.b_mean / spent));
         }
         RelaxedTensors { share, b: b.clamp(self.b_min, self.b_max), tau }
     }
@@ -181,7 +181,6 @@ impl Shape {
     /// The improved critic sees the relaxed decision as ln K, ln R, ln of the load and ln f of each BS under the true state:
     /// all that Eq. 17 depends on but not the equation. That is a strong hint. The paper's critics see s and raw actions;
     /// (M, B, M, 2 + C) gives each its own.
-    #[must_use]
     pub fn critic(&self, parts: &[Tensor], of: &Observation, actions: &Tensor) -> Tensor {
         match self.network {
             Network::Exchangeable => {

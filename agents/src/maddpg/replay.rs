@@ -61,7 +61,7 @@ impl Replay {
 
     /// Puts back what [`raw`](Self::raw) gave; `false`, and nothing changed, for what cannot be from this memory.
     pub fn restore(&mut self, rows: Vec<f32>, next: usize) -> bool {
-        let fits = rows.len() % self.width == 0 && rows.len() <= self.capacity * self.width;
+        let fits = rows.len().is_multiple_of(self.width) && rows.len() <= self.capacity * self.width;
         if fits && next < self.capacity {
             (self.rows, self.next) = (rows, next);
             return true;
