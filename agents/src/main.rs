@@ -67,7 +67,7 @@ struct SelftestArguments {
 
 #[derive(clap::Args)]
 struct TrainArguments {
-    /// The topology file; its [maddpg] section says how
+    /// The topology file; its section "maddpg" says how
     topology: PathBuf,
     /// Set a key of the topology
     #[arg(long = "set", value_name = "KEY=VALUE")]
