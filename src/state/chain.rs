@@ -155,8 +155,8 @@ impl ChainState {
     }
 
     pub(super) fn progress(&mut self, node: &str, at_ns: i64, report: &ChainProgress) {
-        let (first, _) = self.span_ns.unwrap_or((at_ns, at_ns));
-        self.span_ns = Some((first.min(at_ns), at_ns.max(first)));
+        let (first, last) = self.span_ns.unwrap_or((at_ns, at_ns));
+        self.span_ns = Some((first.min(at_ns), last.max(at_ns)));
         if let Some(block) = self.blocks.get(&report.height)
             && block.digest != report.tip
         {
