@@ -66,7 +66,8 @@ fn the_chain_grows_and_can_be_looked_at(rig: &Rig) {
     let run = run_dir.to_str().unwrap();
     look_at(rig, run);
     let common = verify(rig, run, 5);
-    assert!(kept["height"].as_u64().unwrap() >= common && common >= 5);
+    // The summary counts what the nodes reported, about four times a second; the stores may have gone on since.
+    assert!(kept["height"].as_u64().unwrap() >= 5 && common >= 5);
     chain(rig, "verify", rig.path().to_str().unwrap(), &[]).code(1).says("cannot read");
     chain(rig, "log", "nowhere", &[]).code(1).says("no session called `nowhere`");
 }
