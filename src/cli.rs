@@ -69,6 +69,8 @@ pub enum Command {
     Compare(CompareArgs),
     /// Make the data and plots of the paper's figures.
     Figures(FiguresArgs),
+    /// Fit the accuracy that samples buy, theta_a and theta_p of [cost], to real trainings.
+    Calibrate(CalibrateArgs),
     /// Simulate a part of the network in virtual time.
     #[command(subcommand)]
     Simulate(SimulateCommand),
@@ -662,6 +664,36 @@ pub struct FiguresArgs {
     /// File of a trained policy, to be drawn in figure 5.
     #[arg(long, value_name = "FILE")]
     pub policy_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
+}
+
+/// `dtwn calibrate`.
+#[derive(Debug, Args)]
+pub struct CalibrateArgs {
+    /// The topology file; its `[learning]` section says how to train, and on what.
+    pub topology: PathBuf,
+    /// Fractions b of their samples that twins train on; from cost.b_min to cost.b_max by default.
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
+    pub fractions: Vec<f64>,
+    /// Rounds after which the accuracy counts; 10 by default.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub rounds: Option<u64>,
+    /// Trainings for each fraction, from the topology's seed on; 3 by default.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub seeds: Option<u64>,
+    /// How many trainings at once; as many as there are cores by default.
+    #[arg(long, value_name = "COUNT")]
+    pub jobs: Option<usize>,
+    /// Few fractions, rounds and seeds: to see that it works, not for figures.
+    #[arg(long)]
+    pub quick: bool,
+    /// Say nothing until it is done.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
     #[command(flatten)]
     pub overrides: OverrideArgs,
 }

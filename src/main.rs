@@ -74,6 +74,7 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Train(args) => commands::train::run(&args),
         Command::Compare(args) => commands::compare::run(&args),
         Command::Figures(args) => commands::figures::run(&args),
+        Command::Calibrate(args) => commands::calibrate::run(&args),
         Command::Simulate(cli::SimulateCommand::Chain(args)) => commands::simulate::chain(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Completions { shell } => commands::manual::completions(shell),

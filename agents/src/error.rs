@@ -58,7 +58,10 @@ pub enum Error {
     /// A policy that gave no decision, or a problem without an optimum.
     #[error(transparent)]
     Policy(#[from] dtwn_model::association::PolicyError),
-    /// A topology that poses no association problem.
+    /// Data that cannot be had, or training that diverged.
+    #[error(transparent)]
+    Learning(#[from] dtwn_node::learning::learner::LearnerError),
+    /// A topology that poses no association problem, or of which no network can be planned.
     #[error("{}: {reason}", path.display())]
     Topology {
         /// The file.

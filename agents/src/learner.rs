@@ -50,10 +50,7 @@ impl TorchLearner {
     pub fn new(plan: &Plan, node: &NodePlan) -> Result<Self, LearnerError> {
         let settings = &plan.topology().learning;
         let seed = plan.topology().run.seed;
-        let (dataset, normalisation) = match settings.data {
-            Some(_) => ("cifar-10", Normalisation::CIFAR10),
-            None => ("synthetic", Normalisation::SYNTHETIC),
-        };
+        let (dataset, normalisation) = dataset_of(settings);
         let trainer = Trainer::new(Device::Cpu, normalisation).map_err(LearnerError::of)?;
         let ids = learner::twins_of(plan, node);
         let mut source = Source::open(plan, settings, seed, ids.is_empty())?;
@@ -76,6 +73,13 @@ impl TorchLearner {
         };
         let local = local(settings);
         Ok(Self { trainer, dataset, seed, local, fraction: settings.fraction, training, twins, held_out })
+    }
+}
+
+impl TorchLearner {
+    /// What its twins train on, and how that is normalised.
+    pub(crate) fn samples(&self) -> (Normalisation, &Records) {
+        (self.trainer.normalisation(), &self.training)
     }
 }
 
@@ -122,6 +126,44 @@ impl Learner for TorchLearner {
         let all: Vec<u32> = (0..self.held_out.len()).filter_map(|at| u32::try_from(at).ok()).collect();
         let judged = self.trainer.judge(parameters, &self.held_out, &all).map_err(LearnerError::of)?;
         Ok(Some(Judgement { loss: judged.loss, accuracy: judged.accuracy }))
+    }
+}
+
+/// What the users of a plan hold together, and what the MBS judges models on.
+#[derive(Debug)]
+pub struct Pool {
+    /// `synthetic` or `cifar-10`.
+    pub dataset: &'static str,
+    /// How its images are normalised.
+    pub normalisation: Normalisation,
+    /// All that twins train on.
+    pub training: Records,
+    /// The MBS's samples.
+    pub test: Records,
+}
+
+/// Puts the samples of all users in one place.
+///
+/// # Errors
+/// As [`make`].
+pub fn pool(plan: &Plan) -> Result<Pool, LearnerError> {
+    let settings = &plan.topology().learning;
+    let seed = plan.topology().run.seed;
+    let (dataset, normalisation) = dataset_of(settings);
+    let mut source = Source::open(plan, settings, seed, true)?;
+    let mut training = Records::default();
+    for sample in source.deal(plan, settings, seed)?.into_iter().flatten() {
+        source.copy(sample, false, &mut training)?;
+    }
+    let test = source.test(settings.test_samples);
+    Ok(Pool { dataset, normalisation, training, test })
+}
+
+/// The name of what is learned from, and how its images are normalised.
+pub(crate) fn dataset_of(settings: &Learning) -> (&'static str, Normalisation) {
+    match settings.data {
+        Some(_) => ("cifar-10", Normalisation::CIFAR10),
+        None => ("synthetic", Normalisation::SYNTHETIC),
     }
 }
 
@@ -207,7 +249,8 @@ impl Source {
     }
 }
 
-fn local(settings: &Learning) -> Local {
+/// How twins are trained.
+pub(crate) fn local(settings: &Learning) -> Local {
     Local {
         epochs: settings.epochs,
         batch: settings.batch as usize,

@@ -3,10 +3,13 @@
 //! Only this package links libtorch. A process that does pays for it before `main` (about 0.2 s and 113 MB), so nodes
 //! that do not learn, and the controller, run without it.
 
+pub mod central;
 pub mod cnn;
 mod error;
 pub mod learner;
+pub mod loops;
 pub mod maddpg;
+pub mod rounds;
 pub mod runtime;
 pub mod selftest;
 pub mod synthetic;

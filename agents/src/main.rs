@@ -9,7 +9,7 @@ use dtwn_agents::learner;
 use dtwn_agents::maddpg::worker;
 use dtwn_agents::runtime::{self, DeviceChoice};
 use dtwn_agents::selftest::{self, Outcome};
-use dtwn_agents::{Error, TORCH_VERSION};
+use dtwn_agents::{Error, TORCH_VERSION, loops, rounds};
 use serde::Serialize;
 
 /// Exit status when the work failed: libtorch refused, the device is missing, or the loss did not fall. Wrong arguments
@@ -35,6 +35,22 @@ enum Job {
     Selftest(SelftestArguments),
     /// Train association agents for a topology; `dtwn train` starts this and shows its progress
     Train(TrainArguments),
+    /// Train by the rounds of a topology, without its network: the models of `dtwn up`, as fast as this machine goes
+    TrainFederated(FederatedArguments),
+    /// Train one model on the samples of all users together: what federated learning is measured against
+    TrainCentral(CentralArguments),
+    /// Measure how fast a base station trains beside the bare loop
+    #[command(hide = true)]
+    Loops {
+        #[command(flatten)]
+        network: NetworkArguments,
+        /// Rounds of the base station
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        turns: u32,
+        /// Threads that one operation may use
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=1024))]
+        threads: i32,
+    },
     /// Print the versions of this program and of libtorch, and whether CUDA is there
     Version {
         /// Print one line of JSON
@@ -82,6 +98,47 @@ struct TrainArguments {
     #[arg(long, default_value = "dtwn-agent train")]
     made_by: String,
     /// Threads that one operation may use
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=1024))]
+    threads: i32,
+}
+
+/// Whose samples are trained on, and how.
+#[derive(clap::Args)]
+struct NetworkArguments {
+    /// The topology file: its users hold the samples, its section "learning" says how to train, "run.seed" decides all chance
+    topology: PathBuf,
+    /// Set a key of the topology, for example learning.data=/data/cifar-10
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// For how long, and how it is told.
+#[derive(clap::Args)]
+struct RoundArguments {
+    #[command(flatten)]
+    network: NetworkArguments,
+    /// How many rounds
+    #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    rounds: u64,
+    /// Print a line of JSON a round
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+struct FederatedArguments {
+    #[command(flatten)]
+    rounds: RoundArguments,
+    /// Base stations that train at the same time, on a thread each; all cores by default. The models do not depend on it
+    #[arg(long, value_name = "COUNT")]
+    jobs: Option<usize>,
+}
+
+#[derive(clap::Args)]
+struct CentralArguments {
+    #[command(flatten)]
+    rounds: RoundArguments,
+    /// Threads that one operation may use; the model depends on it in its last bits
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=1024))]
     threads: i32,
 }
@@ -148,6 +205,14 @@ fn run(job: &Job) -> Result<ExitCode, Failure> {
         }
         Job::Selftest(arguments) => selftest(arguments),
         Job::Train(arguments) => train(arguments),
+        Job::TrainFederated(arguments) => federated(arguments),
+        Job::TrainCentral(arguments) => central(arguments),
+        Job::Loops { network, turns, threads } => {
+            prepare(*threads)?;
+            let outcome = loops::compare(&rounds::plan_of(&network.topology, &network.set)?, *turns)?;
+            writeln!(io::stdout(), "{}", serde_json::to_string(&outcome)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Job::Node { .. } => {
             dtwn_node::logging::start();
             // A base station's share of the machine is one thread.
@@ -170,9 +235,61 @@ fn train(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn selftest(arguments: &SelftestArguments) -> Result<ExitCode, Failure> {
+/// The environment and the threads of a process that trains.
+fn prepare(threads: i32) -> Result<(), Failure> {
     runtime::ensure_environment().map_err(|error| Failure::Restart { error })?;
-    runtime::set_threads(arguments.threads)?;
+    Ok(runtime::set_threads(threads)?)
+}
+
+fn federated(arguments: &FederatedArguments) -> Result<ExitCode, Failure> {
+    // As in a base station, whose share of the machine is one thread.
+    prepare(1)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let json = arguments.rounds.json;
+    rounds::federated(&job_of(&arguments.rounds), arguments.jobs.unwrap_or(cores), |said| {
+        print_round(said, json)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn central(arguments: &CentralArguments) -> Result<ExitCode, Failure> {
+    prepare(arguments.threads)?;
+    let json = arguments.rounds.json;
+    rounds::central(&job_of(&arguments.rounds), |said| print_round(said, json))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn job_of(arguments: &RoundArguments) -> rounds::Job {
+    let NetworkArguments { topology, set } = &arguments.network;
+    rounds::Job { topology: topology.clone(), set: set.clone(), rounds: arguments.rounds }
+}
+
+fn print_round(said: &rounds::Said, json: bool) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    if json {
+        let line = serde_json::to_string(said).map_err(|error| Error::Report(error.into()))?;
+        return writeln!(out, "{line}").map_err(Error::Report);
+    }
+    let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
+    let rounds::Said { round, dataset, samples, train_loss, test_loss, digest, wall_s, .. } = said;
+    let accuracy = said.test_accuracy.map_or("-".to_owned(), |value| format!("{:.2} %", 100.0 * value));
+    if *round == 0 {
+        let columns = ["round", "samples", "loss", "test loss", "accuracy", "digest", "wall"];
+        let [a, b, c, d, e, f, g] = columns;
+        writeln!(out, "{dataset} data\n{a:>5} {b:>10} {c:>7} {d:>9} {e:>9}  {f:<16} {g:>8}")
+            .map_err(Error::Report)?;
+    }
+    let (train_loss, test_loss) = (number(*train_loss), number(*test_loss));
+    let digest = digest.get(..16).unwrap_or(digest);
+    writeln!(
+        out,
+        "{round:>5} {samples:>10} {train_loss:>7} {test_loss:>9} {accuracy:>9}  {digest:<16} {wall_s:>6.1} s"
+    )
+    .map_err(Error::Report)
+}
+
+fn selftest(arguments: &SelftestArguments) -> Result<ExitCode, Failure> {
+    prepare(arguments.threads)?;
     let device = arguments.device.resolve()?;
     let config =
         selftest::Config { steps: arguments.steps, batch: arguments.batch, seed: arguments.seed, device };

@@ -102,6 +102,16 @@ impl Trainer {
         Ok(Self { model: Cnn::new(device, 0)?, normalisation })
     }
 
+    /// The model that it trains.
+    pub(crate) fn model(&self) -> &Cnn {
+        &self.model
+    }
+
+    /// How it normalises images.
+    pub(crate) fn normalisation(&self) -> Normalisation {
+        self.normalisation
+    }
+
     /// Trains from `global` on the samples `chosen` of `records`. Order and augmentation follow from the seed alone.
     ///
     /// # Errors
@@ -124,14 +134,8 @@ impl Trainer {
         if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return Err(Error::TooSmall { name, value: 0, min: 1 });
         }
-        self.model.set_parameters(global)?;
+        let mut optimiser = self.begin(global, local)?;
         let anchor = (local.proximal_mu > 0.0).then(|| self.copies()).transpose()?;
-        let mut optimiser = match local.optimiser {
-            Optimiser::Sgd { momentum } => {
-                nn::sgd(momentum, 0.0, 0.0, false).build(self.model.store(), local.learning_rate)
-            }
-            Optimiser::Adam => nn::Adam::default().build(self.model.store(), local.learning_rate),
-        }?;
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut order = chosen.to_vec();
         let (mut samples, mut loss_sum, mut busy) = (0, 0.0, Duration::ZERO);
@@ -141,24 +145,84 @@ impl Trainer {
             for batch in order.chunks(local.batch) {
                 let augment = local.augment.then_some(&mut random);
                 let (images, labels) = self.batch(records, batch, augment)?;
-                runtime::synchronize(self.model.device());
-                let start = Instant::now();
-                optimiser.zero_grad();
-                let loss = cross_entropy(&self.model.forward(&images)?, &labels)?;
-                let goal = match &anchor {
-                    Some(anchor) => loss.f_add(&self.distance(anchor, local.proximal_mu)?)?,
-                    None => loss.shallow_clone(),
-                };
-                goal.f_backward()?;
-                optimiser.step();
-                loss_sum += f64::try_from(&loss)? * batch.len() as f64;
-                busy += start.elapsed();
+                let began = Instant::now();
+                let loss = self.step(&mut optimiser, &images, &labels, anchor.as_deref(), local)?;
+                busy += began.elapsed();
+                loss_sum += loss * batch.len() as f64;
                 samples += batch.len() as u64;
             }
         }
+        let parameters = self.parameters()?;
+        Ok(Trained { parameters, samples, loss: loss_sum / order.len() as f64, busy })
+    }
+
+    /// Takes over parameters, and makes what steps from there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ParameterCount`], [`Error::NotFinite`], [`Error::Torch`].
+    pub fn begin(&mut self, parameters: &[f32], local: &Local) -> Result<nn::Optimizer, Error> {
+        self.model.set_parameters(parameters)?;
+        Ok(match local.optimiser {
+            Optimiser::Sgd { momentum } => {
+                nn::sgd(momentum, 0.0, 0.0, false).build(self.model.store(), local.learning_rate)
+            }
+            Optimiser::Adam => nn::Adam::default().build(self.model.store(), local.learning_rate),
+        }?)
+    }
+
+    /// Goes on with an optimiser of [`Trainer::begin`] over the samples `order` of `records`, in minibatches in that order. Returns the
+    /// mean loss, in nats.
+    ///
+    /// # Errors
+    ///
+    /// As [`Trainer::train`].
+    pub fn go_on(
+        &mut self,
+        optimiser: &mut nn::Optimizer,
+        records: &Records,
+        order: &[u32],
+        local: &Local,
+        random: &mut ChaCha8Rng,
+    ) -> Result<f64, Error> {
+        let mut loss_sum = 0.0;
+        for batch in order.chunks(local.batch.max(1)) {
+            let (images, labels) = self.batch(records, batch, local.augment.then_some(&mut *random))?;
+            loss_sum += self.step(optimiser, &images, &labels, None, local)? * batch.len() as f64;
+        }
+        Ok(loss_sum / order.len() as f64)
+    }
+
+    /// The parameters in the order of [`cnn::LAYOUT`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFinite`] when training diverged; [`Error::Torch`].
+    pub fn parameters(&self) -> Result<Vec<f32>, Error> {
         let parameters = self.model.parameters()?;
         cnn::check_parameters(&parameters)?;
-        Ok(Trained { parameters, samples, loss: loss_sum / order.len() as f64, busy })
+        Ok(parameters)
+    }
+
+    /// One minibatch forward, backward and a step; returns its loss without the proximal term.
+    fn step(
+        &self,
+        optimiser: &mut nn::Optimizer,
+        images: &Tensor,
+        labels: &Tensor,
+        anchor: Option<&[Tensor]>,
+        local: &Local,
+    ) -> Result<f64, Error> {
+        runtime::synchronize(self.model.device());
+        optimiser.zero_grad();
+        let loss = cross_entropy(&self.model.forward(images)?, labels)?;
+        let goal = match anchor {
+            Some(anchor) => loss.f_add(&self.distance(anchor, local.proximal_mu)?)?,
+            None => loss.shallow_clone(),
+        };
+        goal.f_backward()?;
+        optimiser.step();
+        Ok(f64::try_from(&loss)?)
     }
 
     /// Judges parameters on the samples `chosen` of `records`.
@@ -214,7 +278,8 @@ impl Trainer {
         Ok(sum.f_mul_scalar(mu / 2.0)?)
     }
 
-    fn batch(
+    /// Images, normalised, and labels of the samples `chosen` of `records`.
+    pub(crate) fn batch(
         &self,
         records: &Records,
         chosen: &[u32],
@@ -265,7 +330,7 @@ fn put_moved(out: &mut Vec<u8>, image: &[u8], normalisation: &Normalisation, ran
 }
 
 /// Mean cross-entropy, in nats.
-fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor, Error> {
+pub(crate) fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor, Error> {
     Ok(logits.f_cross_entropy_loss::<Tensor>(labels, None, Reduction::Mean, -100, 0.0)?)
 }
 

@@ -1,6 +1,7 @@
 //! The verbs, one module each.
 
 pub mod attach;
+pub mod calibrate;
 pub mod capture;
 pub mod chain;
 pub mod compare;

@@ -3,14 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use dtwn_model::Plan;
 use dtwn_model::association::Problem;
-use dtwn_model::topology::{self, Overrides};
 use serde::Serialize;
 
 use super::checkpoint;
 use super::training::{Progress, Training};
-use crate::Error;
+use crate::{Error, rounds};
 
 /// What to train, and where to.
 #[derive(Debug, Clone)]
@@ -65,14 +63,11 @@ pub fn checkpoint_of(out: &Path) -> PathBuf {
 /// [`Error::Topology`] for a file that poses no problem, those of [`Training`], [`Error::File`], and what `say` returns.
 pub fn run(job: &Job, mut say: impl FnMut(&Said<'_>) -> Result<(), Error>) -> Result<(), Error> {
     let wrong = |reason: String| Error::Topology { path: job.topology.clone(), reason };
-    let mut overrides = Overrides::from_environment();
-    job.set.iter().for_each(|assignment| overrides.set(assignment));
-    let loaded = topology::load(&job.topology, &overrides).map_err(|error| wrong(error.to_string()))?;
-    let plan = Plan::new(&loaded.topology).map_err(|error| wrong(error.to_string()))?;
+    let plan = rounds::plan_of(&job.topology, &job.set)?;
     let problem = Problem::new(&plan).map_err(|error| wrong(error.to_string()))?;
 
     let start = Instant::now();
-    let mut training = Training::new(problem, loaded.topology.maddpg.clone(), job.seed)?;
+    let mut training = Training::new(problem, plan.topology().maddpg.clone(), job.seed)?;
     let held_out = training.held_out();
     say(&Said::Started {
         optimum_s: held_out.optimum_s,

@@ -7,6 +7,7 @@
 //! All times, rates and frequencies are **emulated** ones unless a name says `wall`.
 
 pub mod association;
+pub mod calibration;
 pub mod cost;
 pub mod geometry;
 pub mod ids;

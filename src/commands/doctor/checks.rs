@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dtwn_node::learning::data::Cifar10;
 use dtwn_sys::{sysctl, tun};
 use nix::sys::resource::{Resource, getrlimit};
 
@@ -32,8 +33,10 @@ const DESCRIPTORS_PER_NODE: u64 = 10;
 const CAPACITY_LOW_BPS: f64 = 100e6;
 /// Reading a clock more often than this slows the medium down, ns.
 const CLOCK_READ_SLOW_NS: f64 = 500.0;
-/// CIFAR-10's binary layout: a label and 32×32 pixels of 3 colours.
-const CIFAR_RECORD_BYTES: u64 = 3073;
+/// What sets learning.data for all runs.
+const DATA_VARIABLE: &str = "DTWN_LEARNING__DATA";
+/// CIFAR-10's images for training and for test.
+const OFFICIAL_IMAGES: (usize, usize) = (50_000, 10_000);
 
 /// All checks, in the order in which they are shown.
 pub fn all() -> Vec<Check> {
@@ -295,39 +298,31 @@ fn libtorch() -> Check {
 
 fn data() -> Check {
     let id = "data";
-    let Some(dir) = std::env::var_os("DTWN_DATA").map(PathBuf::from) else {
-        return Check::ok(id, "synthetic; DTWN_DATA names no folder with CIFAR-10, and none is needed");
-    };
-    match images(&dir) {
-        Ok((training, test)) => {
-            Check::ok(id, format!("CIFAR-10 in {}: {training} + {test} images", dir.display()))
-        }
-        Err(what) => Check::warning(
+    match std::env::var_os(DATA_VARIABLE).map(PathBuf::from) {
+        None => Check::ok(
             id,
-            what,
-            "DTWN_DATA should name the folder with data_batch_1.bin to data_batch_5.bin and test_batch.bin; without \
-             it synthetic data is used",
+            "synthetic, which needs no file; `scripts/cifar10 DIR` fetches CIFAR-10, and learning.data = \"DIR\" in a \
+             topology has nodes learn from it",
         ),
+        Some(dir) => images(&dir),
     }
 }
 
-/// Counts training and test images in CIFAR-10's binary layout.
-fn images(dir: &Path) -> std::result::Result<(u64, u64), String> {
-    let count = |name: &str| {
-        let path = dir.join(name);
-        let bytes = fs::metadata(&path).map_err(|error| format!("{}: {error}", path.display()))?.len();
-        match bytes % CIFAR_RECORD_BYTES {
-            0 => Ok(bytes / CIFAR_RECORD_BYTES),
-            _ => Err(format!(
-                "{} has {bytes} bytes, which are not whole images of {CIFAR_RECORD_BYTES}",
-                path.display()
-            )),
+/// Reads CIFAR-10 as nodes do, every label included.
+fn images(dir: &Path) -> Check {
+    let id = "data";
+    match Cifar10::read(dir) {
+        Ok(set) => {
+            let (training, test) = (set.training.len(), set.test.len());
+            let whole = if (training, test) == OFFICIAL_IMAGES { "all of" } else { "a part of" };
+            Check::ok(id, format!("{whole} CIFAR-10 in {}: {training} + {test} images", dir.display()))
         }
-    };
-    let training = (1..=5)
-        .map(|batch| count(&format!("data_batch_{batch}.bin")))
-        .sum::<std::result::Result<u64, String>>()?;
-    Ok((training, count("test_batch.bin")?))
+        Err(error) => Check::warning(
+            id,
+            error.to_string(),
+            format!("{DATA_VARIABLE} names this folder for every run; unset it, or `scripts/cifar10 DIR`"),
+        ),
+    }
 }
 
 fn tools() -> Check {
@@ -380,11 +375,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, bytes: usize| fs::write(dir.path().join(name), vec![0; bytes]).unwrap();
         (1..=5).for_each(|batch| write(&format!("data_batch_{batch}.bin"), 3073 * batch));
-        assert!(images(dir.path()).unwrap_err().contains("test_batch.bin"));
+        assert!(images(dir.path()).found.contains("test_batch.bin"));
         write("test_batch.bin", 2 * 3073);
-        assert_eq!(images(dir.path()), Ok((15, 2)));
+        let found = images(dir.path());
+        assert!(found.status == Status::Ok && found.found.contains("a part of CIFAR-10"), "{found:?}");
+        assert!(found.found.contains("15 + 2 images"), "{found:?}");
         write("data_batch_3.bin", 3072);
-        assert!(images(dir.path()).unwrap_err().contains("data_batch_3.bin has 3072 bytes"));
+        let torn = images(dir.path());
+        assert!(torn.status == Status::Warning && torn.found.contains("3072 bytes"), "{torn:?}");
     }
 
     #[test]

@@ -8,9 +8,11 @@
 //! | [`aggregate`] | Eq. 4 and 5 |
 //! | [`learner`] | what trains, as a trait |
 //! | [`work`] | the thread on which a node trains, verifies and aggregates |
+//! | [`federation`] | rounds without a network |
 
 pub mod aggregate;
 pub mod data;
+pub mod federation;
 pub mod learner;
 pub mod partition;
 pub mod wire;

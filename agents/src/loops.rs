@@ -1,0 +1,119 @@
+//! How fast a base station trains, beside the bare loop: what `scripts/bench learn` measures.
+//!
+//! The first is all that a BS does with its twins in a round, on its thread and by its code: from a global model that came over the
+//! network, a model for each twin on its part of the samples. The second is nothing but forward, backward and step of the same model
+//! with the same optimiser, on minibatches of the same size that lie ready as normalised tensors, one after the other, with one
+//! optimiser and no other model to begin from. They take turns, so that what disturbs the machine disturbs both.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use dtwn_model::Plan;
+use dtwn_node::learning::learner::{LearnerError, twins_of};
+use dtwn_node::learning::wire::{Encoder, Format};
+use dtwn_node::learning::work::{Done, Job, Worker};
+use serde::Serialize;
+use tch::{Device, Tensor, nn};
+
+use crate::training::{Local, Trainer};
+use crate::{Error, cnn, learner};
+
+/// Minibatches that the bare loop goes through, again and again.
+const READY: usize = 16;
+
+/// What was measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// The base station.
+    pub node: String,
+    /// Its twins.
+    pub twins: usize,
+    /// Samples that go through in a round.
+    pub samples: u64,
+    /// Samples in a minibatch.
+    pub batch: usize,
+    /// Threads that one operation uses.
+    pub threads: i32,
+    /// Samples a second in the base station, each turn.
+    pub base_station: Vec<f64>,
+    /// Samples a second in the bare loop, each turn.
+    pub bare: Vec<f64>,
+}
+
+/// Lets the first base station of a plan that holds twins train for so many rounds, and the bare loop in between on as many samples.
+///
+/// # Errors
+/// When the data set cannot be read, or no base station holds twins.
+pub fn compare(plan: &Plan, turns: u32) -> Result<Outcome, Error> {
+    let holder = plan.nodes.iter().find(|node| !twins_of(plan, node).is_empty());
+    let node = holder.ok_or_else(|| LearnerError("no base station holds a twin with samples".into()))?;
+    let settings = learner::local(&plan.topology().learning);
+    let (worker, mut done) = Worker::start(plan, node, learner::make)
+        .map_err(|error| LearnerError(format!("no thread to train on: {error}")))?;
+    let first = cnn::initial_parameters(plan.topology().run.seed);
+    let global = Bytes::from(Encoder::new(Format::F32).encode(&first));
+    let mut bare = Bare::new(&learner::TorchLearner::new(plan, node)?, &settings, &first)?;
+    let mut outcome = Outcome {
+        node: node.name.clone(),
+        twins: 0,
+        samples: 0,
+        batch: settings.batch,
+        threads: tch::get_num_threads(),
+        base_station: Vec::new(),
+        bare: Vec::new(),
+    };
+    for round in 0..=u64::from(turns) {
+        if !worker.ask(Job::Train { round: round + 1, global: global.clone() }) {
+            return Err(LearnerError("the learning thread takes no job".into()).into());
+        }
+        let trained = done.blocking_recv();
+        let Some(Done::Trained { twins, samples, train, .. }) = trained else {
+            return Err(LearnerError(format!("the base station did not train: {trained:?}")).into());
+        };
+        let bare_per_s = bare.run(samples)?;
+        // The first turn of both warms up.
+        if round > 0 {
+            outcome.base_station.push(samples as f64 / train.as_secs_f64());
+            outcome.bare.push(bare_per_s);
+        }
+        (outcome.twins, outcome.samples) = (twins, samples);
+    }
+    Ok(outcome)
+}
+
+/// The bare loop.
+struct Bare {
+    trainer: Trainer,
+    optimiser: nn::Optimizer,
+    ready: Vec<(Tensor, Tensor)>,
+    batch: usize,
+}
+
+impl Bare {
+    fn new(learner: &learner::TorchLearner, local: &Local, first: &[f32]) -> Result<Self, Error> {
+        let (normalisation, samples) = learner.samples();
+        let mut trainer = Trainer::new(Device::Cpu, normalisation)?;
+        let optimiser = trainer.begin(first, local)?;
+        let all: Vec<u32> = (0..samples.len()).filter_map(|at| u32::try_from(at).ok()).collect();
+        let whole = all.chunks_exact(local.batch).take(READY);
+        let ready = whole.map(|batch| trainer.batch(samples, batch, None)).collect::<Result<Vec<_>, _>>()?;
+        if ready.is_empty() {
+            let (value, min) = (samples.len() as i64, local.batch as i64);
+            return Err(Error::TooSmall { name: "samples of the base station", value, min });
+        }
+        Ok(Self { trainer, optimiser, ready, batch: local.batch })
+    }
+
+    /// Trains on at least so many samples; returns samples a second.
+    fn run(&mut self, samples: u64) -> Result<f64, Error> {
+        let steps = (samples as usize).div_ceil(self.batch);
+        let began = Instant::now();
+        for (images, labels) in self.ready.iter().cycle().take(steps) {
+            self.optimiser.zero_grad();
+            let logits = self.trainer.model().forward(images)?;
+            crate::training::cross_entropy(&logits, labels)?.f_backward()?;
+            self.optimiser.step();
+        }
+        Ok((steps * self.batch) as f64 / began.elapsed().as_secs_f64())
+    }
+}
