@@ -32,6 +32,7 @@ use tokio::{
 };
 
 use crate::{
+    association::Holder,
     bus::{Bus, BusConfig, BusError, Limits, PeerConfig, Timing},
     learning::learner::MakeLearner,
     roles,
@@ -130,6 +131,8 @@ pub struct Node {
     pub reporter: Reporter,
     /// What makes this node's learner, in a program that can train.
     pub learner: Option<MakeLearner>,
+    /// The association in force, as far as this node knows.
+    pub association: Holder,
     config: AgentConfig,
     key: SigningKey,
 }
@@ -277,7 +280,8 @@ pub(crate) fn prepare(config: AgentConfig, frames: mpsc::Sender<FromAgent>) -> R
     let clock = EmulatedClock { epoch_ns: config.epoch_monotonic_ns, dilation: plan.dilation };
     let reporter = Reporter { frames, sequence: Arc::new(AtomicU64::new(0)), clock };
     let key = SigningKey::from_bytes(&config.signing_key);
-    Ok(Node { plan, index, clock, reporter, learner: None, config, key })
+    let association = Holder::new(&plan);
+    Ok(Node { plan, index, clock, reporter, learner: None, association, config, key })
 }
 
 async fn play(node: Node) -> Result<(), AgentError> {

@@ -1,6 +1,7 @@
 //! The roles of a network's nodes and the message bus that joins them.
 
 pub mod agent;
+pub mod association;
 pub mod bus;
 pub mod chain;
 pub mod learning;

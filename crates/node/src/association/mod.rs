@@ -1,0 +1,123 @@
+//! The association in force: which BS keeps which twins, what part of their data trains, and who has which subchannel.
+//!
+//! Every node holds it in a watch ([`Node::association`]). It begins as the plan's, for round 1, and changes between rounds
+//! where a policy is deployed. Whoever holds twins, dials BSs or reckons with rates follows the watch.
+//!
+//! [`Node::association`]: crate::agent::Node::association
+
+use std::sync::Arc;
+
+use dtwn_model::{
+    Plan,
+    ids::{BsId, UserId},
+    plan::Association,
+    radio::TimeShares,
+};
+use tokio::sync::watch;
+
+/// What holds from a round on, until the next.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InForce {
+    /// The first round that it holds for, from 1. It grows with every change, so that it orders them.
+    pub round: u64,
+    /// Height of the finalized chain whose records made it; 0 for the plan's.
+    pub height: u64,
+    /// Which BS keeps the twin of each user.
+    pub association: Association,
+    /// b_i of each BS: the fraction of their samples that its twins train on in a round.
+    pub b: Vec<f64>,
+    /// τ: the time that each BS has on each subchannel.
+    pub tau: TimeShares,
+}
+
+impl InForce {
+    /// What holds when a run begins: the plan's association, `learning.fraction` for all, equal shares.
+    #[must_use]
+    pub fn first(plan: &Plan) -> Self {
+        Self {
+            round: 1,
+            height: 0,
+            association: plan.association.clone(),
+            b: vec![plan.topology().learning.fraction; plan.bs_count()],
+            tau: plan.equal_shares(),
+        }
+    }
+
+    /// The BS that keeps a user's twin; `None` for a user that nobody knows.
+    #[must_use]
+    pub fn serving(&self, user: UserId) -> Option<BsId> {
+        self.association.serving(user)
+    }
+
+    /// b of the twins of a BS.
+    #[must_use]
+    pub fn fraction(&self, bs: BsId) -> f64 {
+        self.b.get(bs.index()).copied().unwrap_or(0.0)
+    }
+}
+
+/// The way to the association in force, of one node.
+#[derive(Debug)]
+pub struct Holder {
+    now: watch::Sender<Arc<InForce>>,
+}
+
+impl Holder {
+    /// Begins with the plan's.
+    #[must_use]
+    pub fn new(plan: &Plan) -> Self {
+        Self { now: watch::Sender::new(Arc::new(InForce::first(plan))) }
+    }
+
+    /// What is in force now.
+    #[must_use]
+    pub fn now(&self) -> Arc<InForce> {
+        self.now.borrow().clone()
+    }
+
+    /// Follows what is in force.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<InForce>> {
+        self.now.subscribe()
+    }
+
+    /// Puts another in force; one that is not newer changes nothing. Whether it did.
+    pub fn put(&self, next: InForce) -> bool {
+        self.now.send_if_modified(|now| {
+            let newer = next.round > now.round;
+            if newer {
+                *now = Arc::new(next);
+            }
+            newer
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dtwn_model::topology::{self, Overrides};
+
+    use super::*;
+
+    #[test]
+    fn what_is_in_force_only_goes_forward() {
+        let text = "[[bs]]\nid = \"bs1\"\nposition_m = [100, 0]\n[[bs]]\nid = \"bs2\"\nposition_m = [0, 100]\n\
+                    [[users]]\nid = \"ug1\"\ncount = 3\naround = \"bs2\"\n";
+        let loaded = topology::parse("test.toml", text.into(), &Overrides::default()).unwrap();
+        let plan = Plan::new(&loaded.topology).unwrap();
+        let holder = Holder::new(&plan);
+        let mut watch = holder.watch();
+        assert_eq!(holder.now().serving(UserId(2)), Some(BsId(1)));
+        assert_eq!(holder.now().serving(UserId(3)), None);
+        let moved = |round| InForce {
+            round,
+            association: Association::new(vec![BsId(0); 3]),
+            ..InForce::first(&plan)
+        };
+        assert!(!holder.put(moved(1)));
+        assert!(!watch.has_changed().unwrap());
+        assert!(holder.put(moved(3)));
+        assert!(!holder.put(InForce { round: 2, ..InForce::first(&plan) }));
+        assert_eq!(watch.borrow_and_update().serving(UserId(0)), Some(BsId(0)));
+    }
+}
