@@ -261,6 +261,8 @@ pub enum LinkCommand {
     Down(LinkEndArgs),
     /// Let a link carry again.
     Up(LinkEndArgs),
+    /// Put a link back to how the topology and the radio have it, its rate included.
+    Reset(LinkEndArgs),
 }
 
 /// The two ends of a link.

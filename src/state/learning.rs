@@ -59,6 +59,15 @@ impl LearningState {
         ]
     }
 
+    /// What was found of a BS's latest model that anybody checked, by verifier.
+    pub fn latest_findings(&self, owner: &str) -> impl Iterator<Item = (&str, &Verification)> {
+        let of_owner = self.findings.iter().filter(move |((_, of), _)| of == owner);
+        let round = of_owner.clone().map(|(_, finding)| finding.round).max();
+        of_owner
+            .filter(move |(_, finding)| Some(finding.round) == round)
+            .map(|((verifier, _), finding)| (verifier.as_str(), finding))
+    }
+
     pub(super) fn trained(&mut self, node: &str, model: &LocalModel) {
         self.samples += model.samples;
         self.train_wall_ms += model.train_wall_ms;
