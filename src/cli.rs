@@ -160,6 +160,9 @@ pub struct UpArgs {
     /// Wall time per emulated time.
     #[arg(long)]
     pub dilation: Option<f64>,
+    /// Folder with CIFAR-10's binary files to learn from (`scripts/cifar10 DIR` fetches them); the synthetic set without it.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// Directory for recorded runs.
     #[arg(long, value_name = "DIR", default_value = "runs")]
     pub out: PathBuf,

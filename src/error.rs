@@ -64,6 +64,13 @@ pub enum Error {
     #[error(transparent)]
     Agent(#[from] dtwn_node::agent::AgentError),
 
+    /// The data set to learn from.
+    #[error(transparent)]
+    #[diagnostic(help(
+        "CIFAR-10's binary files are what --data and learning.data name; without either, a synthetic set is made"
+    ))]
+    Data(#[from] dtwn_node::learning::data::DataError),
+
     /// A chain's store or settings.
     #[error(transparent)]
     Chain(#[from] dtwn_chain::Error),
@@ -178,6 +185,7 @@ impl Error {
             | Self::Plan(_)
             | Self::Problem(_)
             | Self::Policy(_)
+            | Self::Data(_)
             | Self::Machine { .. }
             | Self::System(_)
             | Self::Air(_) => exit::CONFIGURATION,

@@ -11,6 +11,7 @@ use dtwn_model::{
     Plan,
     topology::{self, Overrides},
 };
+use dtwn_node::learning::data::Cifar10;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -46,8 +47,9 @@ pub struct Launched {
 /// # Errors
 /// When the topology is wrong, the machine does not suffice, or the name is taken.
 pub fn run(args: &UpArgs) -> Result<u8> {
-    let loaded = topology::load(&args.topology, &overrides(args))?;
+    let loaded = topology::load(&args.topology, &overrides(args)?)?;
     let plan = Plan::new(&loaded.topology)?;
+    check_data(&plan)?;
     if args.dry_run {
         plan::print(&plan, args.json)?;
         return Ok(exit::OK);
@@ -101,7 +103,19 @@ pub fn overrides_of(args: &OverrideArgs) -> Overrides {
     overrides
 }
 
-fn overrides(args: &UpArgs) -> Overrides {
+/// Checks the data set that a network learns from, record by record.
+///
+/// # Errors
+/// [`Error::Data`].
+pub fn check_data(plan: &Plan) -> Result<()> {
+    let learning = &plan.topology().learning;
+    if let Some(dir) = learning.data.as_ref().filter(|_| learning.trains()) {
+        Cifar10::for_network(Path::new(dir), plan)?;
+    }
+    Ok(())
+}
+
+fn overrides(args: &UpArgs) -> Result<Overrides> {
     let mut overrides = overrides_of(&args.overrides);
     let mut flag = |name: &str, key: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -111,7 +125,16 @@ fn overrides(args: &UpArgs) -> Overrides {
     flag("duration", "run.duration", args.duration.clone());
     flag("seed", "run.seed", args.seed.map(|seed| seed.to_string()));
     flag("dilation", "run.dilation", args.dilation.map(|dilation| dilation.to_string()));
-    overrides
+    if let Some(dir) = &args.data {
+        // Nodes work in directories of their own.
+        let dir = std::path::absolute(dir).map_err(Error::file("find", dir))?;
+        let text = dir.to_str().ok_or_else(|| Error::Usage {
+            what: format!("--data {} is not UTF-8, as topology files are", dir.display()),
+            help: "give the folder another name".into(),
+        })?;
+        flag("data", "learning.data", Some(text.to_owned()));
+    }
+    Ok(overrides)
 }
 
 /// A session's name is part of file names and of other commands' arguments.

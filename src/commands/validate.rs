@@ -3,7 +3,10 @@
 use dtwn_model::{Plan, topology};
 use miette::Diagnostic;
 
-use super::{print_line, up::overrides_of};
+use super::{
+    print_line,
+    up::{check_data, overrides_of},
+};
 use crate::{
     cli::ValidateArgs,
     error::{Error, Result},
@@ -32,6 +35,7 @@ pub fn run(args: &ValidateArgs) -> Result<u8> {
 fn check(file: &std::path::Path, args: &ValidateArgs) -> Result<String> {
     let loaded = topology::load(file, &overrides_of(&args.overrides))?;
     let plan = Plan::new(&loaded.topology).map_err(Error::from)?;
+    check_data(&plan)?;
     if args.print {
         return Ok(loaded.topology.render()?);
     }

@@ -481,7 +481,10 @@ impl Session {
         };
         let before = self.judge.verdict().clone();
         let meters = self.air.named_meters(&snapshot);
-        let now = self.judge.judge(&snapshot, meters, self.ring_drops, self.plan.dilation).clone();
+        let now = self
+            .judge
+            .judge(&snapshot, meters, self.ring_drops, self.state.learning.overruns, self.plan.dilation)
+            .clone();
         if (now.verdict, &now.reasons) != (before.verdict, &before.reasons) || sample {
             let changed = now.verdict != before.verdict;
             self.state.fidelity = now.clone();

@@ -179,6 +179,7 @@ fn models() -> Vec<(&'static str, What)> {
         test_loss: Some(2.3 - 0.25 * round as f64),
         test_accuracy: Some(0.1 + 0.15 * round as f64),
         aggregate_wall_ms: 4.0,
+        restored: false,
     };
     let finding = Verification {
         round: 3,

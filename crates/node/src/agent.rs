@@ -158,6 +158,11 @@ impl Node {
         &self.config.state_dir
     }
 
+    /// How often this node was started before in this run.
+    pub fn boot(&self) -> u64 {
+        self.config.boot
+    }
+
     /// Seed of every random choice of the run.
     pub fn seed(&self) -> u64 {
         self.plan.topology().run.seed

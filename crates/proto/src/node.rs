@@ -37,6 +37,8 @@ pub enum NodeMessageError {
 pub enum Header {
     /// A model, as the body behind the header.
     Model(ModelHeader),
+    /// From a BS to the MBS: I was started again; send me what opened the round.
+    Join,
     /// The state of a user, for its twin.
     TwinState(TwinState),
     /// A message of the chain, as the body behind the header.

@@ -8,6 +8,8 @@ use dtwn_model::{
     plan::{NodePlan, Role},
 };
 
+use super::checkpoint::TensorLayout;
+
 /// Why models could not be trained or judged, in the learner's own words.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -48,6 +50,11 @@ pub struct Judgement {
 pub trait Learner: Send {
     /// Parameters of the model.
     fn parameters(&self) -> usize;
+
+    /// The model's tensors, sorted by name: its parameters are theirs in this order, each row-major.
+    fn layout(&self) -> Vec<TensorLayout> {
+        vec![("parameters".into(), vec![self.parameters()])]
+    }
 
     /// What it learns from: `synthetic` or `cifar-10`.
     fn dataset(&self) -> &str;

@@ -48,6 +48,7 @@ pub async fn run(node: Node, bs: BsId) -> Result<(), AgentError> {
         seen: HashSet::new(),
         twins: HashMap::new(),
     };
+    station.join();
     let mut ages = tokio::time::interval(AGES_PERIOD);
     loop {
         tokio::select! {
@@ -130,6 +131,7 @@ impl Station {
                 Err(error) => tracing::warn!(from, %error, "refused a model"),
             },
             Ok((Header::TwinState(state), _)) => self.take_state(from, &state, &incoming),
+            Ok((Header::Join, _)) => tracing::warn!(from, "refused a message that is for the MBS"),
             Ok((Header::Chain(header), body)) => {
                 chain::take(self.chain.as_ref(), incoming.from, header, body).await;
             }
@@ -147,6 +149,13 @@ impl Station {
     ) {
         let mbs = &self.node.plan.nodes[0].name;
         if header.origin == *mbs && from == mbs {
+            // An MBS that was started again opens a round a second time.
+            if header.round == self.round
+                && let Some(own) = training.as_deref().and_then(|training| training.sent(header.round))
+            {
+                self.send_to_mbs(header.round, own);
+                return;
+            }
             if header.round > self.round {
                 self.report_model("model-down", header, body.len(), incoming.received_at_ns);
                 self.open(header.round);
@@ -198,15 +207,32 @@ impl Station {
 
     /// Sends our own model to the MBS and on its way to the other BSs.
     fn answer(&self, round: u64, body: &[u8]) {
-        let origin = self.node.me().name.clone();
-        match model::message(round, &origin, self.node.clock.now_ns(), body) {
-            Ok(message) => {
-                if let Ok(mbs) = node_name(&self.node.plan.nodes[0].name) {
-                    model::send(&self.bus, mbs, &origin, message.clone());
-                }
-                self.pass_on(self.bs.index(), &message);
-            }
-            Err(error) => tracing::error!(%error, "no model could be sent"),
+        if let Some(message) = self.send_to_mbs(round, body) {
+            self.pass_on(self.bs.index(), &message);
+        }
+    }
+
+    /// Sends our own model to the MBS; the message, to be passed on.
+    fn send_to_mbs(&self, round: u64, body: &[u8]) -> Option<Bytes> {
+        let origin = &self.node.me().name;
+        let message = model::message(round, origin, self.node.clock.now_ns(), body)
+            .inspect_err(|error| tracing::error!(%error, "no model could be sent"))
+            .ok()?;
+        let mbs = node_name(&self.node.plan.nodes[0].name).ok()?;
+        model::send(&self.bus, mbs, origin, message.clone());
+        Some(message)
+    }
+
+    /// A BS that was started again may have missed what opened the round.
+    fn join(&self) {
+        let learns = self.node.plan.topology().learning.enabled;
+        if !learns || self.node.boot() == 0 {
+            return;
+        }
+        if let (Ok(mbs), Ok(message)) =
+            (node_name(&self.node.plan.nodes[0].name), node::encode(&Header::Join, &[]))
+        {
+            model::send(&self.bus, mbs, &self.node.me().name, message);
         }
     }
 

@@ -56,6 +56,8 @@ pub(super) struct Training {
     asked: HashSet<[u8; 32]>,
     began_ns: u64,
     waiting: Option<Waiting>,
+    /// The model that we sent last, and its round.
+    sent: Option<(u64, Bytes)>,
     failure: String,
 }
 
@@ -80,6 +82,7 @@ impl Training {
             asked: HashSet::new(),
             began_ns: 0,
             waiting: None,
+            sent: None,
             failure: String::new(),
         }))
     }
@@ -111,6 +114,11 @@ impl Training {
         }
     }
 
+    /// Our model of a round, where we have sent it already.
+    pub(super) fn sent(&self, round: u64) -> Option<&Bytes> {
+        self.sent.as_ref().filter(|(of, _)| *of == round).map(|(_, body)| body)
+    }
+
     /// Keeps another BS's model, to be checked once the chain has its record.
     pub(super) fn keep(&mut self, node: &Node, round: u64, digest: [u8; 32], body: Bytes) {
         // One model a BS and round is relayed at most, so this is bounded.
@@ -137,6 +145,7 @@ impl Training {
                 let round = waiting.report.round;
                 node.reporter.event(What::LocalModel(waiting.report));
                 self.record(round, &waiting.body);
+                self.sent = Some((round, waiting.body.clone()));
                 return Ok(Some((round, waiting.body)));
             }
         }
@@ -242,7 +251,7 @@ pub(super) fn worker(node: &Node) -> Result<Option<(Worker, mpsc::Receiver<Done>
         return Ok(None);
     }
     let make = node.learner.ok_or_else(|| AgentError::Learning("only dtwn-agent can train".into()))?;
-    let started = Worker::start(&node.plan, node.me(), make);
+    let started = Worker::start_in(&node.plan, node.me(), make, Some(node.state_dir()));
     started.map(Some).map_err(|error| AgentError::Learning(format!("no thread for it: {error}")))
 }
 
