@@ -71,6 +71,21 @@ pub enum Error {
     ))]
     Data(#[from] dtwn_node::learning::data::DataError),
 
+    /// A checkpoint that cannot be used.
+    #[error(transparent)]
+    #[diagnostic(help("without --resume a run begins with an untrained model"))]
+    Checkpoint(#[from] dtwn_node::learning::checkpoint::CheckpointError),
+
+    /// A checkpoint of another network.
+    #[error("cannot go on from a run of another network: {source}")]
+    #[diagnostic(help("{differs}; leave the topology out to take that of the run"))]
+    OtherNetwork {
+        /// In which keys, in words.
+        differs: String,
+        /// What the checkpoint says.
+        source: dtwn_node::learning::checkpoint::CheckpointError,
+    },
+
     /// A chain's store or settings.
     #[error(transparent)]
     Chain(#[from] dtwn_chain::Error),
@@ -186,6 +201,8 @@ impl Error {
             | Self::Problem(_)
             | Self::Policy(_)
             | Self::Data(_)
+            | Self::Checkpoint(_)
+            | Self::OtherNetwork { .. }
             | Self::Machine { .. }
             | Self::System(_)
             | Self::Air(_) => exit::CONFIGURATION,

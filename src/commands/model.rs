@@ -1,9 +1,14 @@
 //! `dtwn model`: the models of a run, and what `dtwn up --resume` goes on from.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{self, DirEntry},
+    path::{Path, PathBuf},
+};
 
 use dtwn_model::{Plan, topology};
 use dtwn_node::learning::checkpoint::{self, CheckpointError, Identity};
+
+use serde::{Deserialize, Serialize};
 
 use super::{print_json, print_line};
 use crate::{
@@ -24,14 +29,16 @@ pub fn run(command: &ModelCommand) -> Result<u8> {
 }
 
 fn export(args: &ModelExportArgs) -> Result<u8> {
-    let run_dir = recording::find(&args.run, &args.out)?;
+    let run_dir = recording::find(&args.recorded.run, &args.recorded.out)?;
     let kept = of_run(&run_dir)?;
     let rounds: Vec<u64> = kept.iter().map(|(round, _)| *round).collect();
     let wanted = args.round.or(rounds.last().copied());
     let Some((_, path)) = kept.iter().find(|(round, _)| Some(*round) == wanted) else {
         let kept = rounds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
         return Err(Error::Refused(match args.round {
-            Some(round) => format!("{} keeps no model of round {round}; it keeps those of {kept}", run_dir.display()),
+            Some(round) => {
+                format!("{} keeps no model of round {round}; it keeps those of {kept}", run_dir.display())
+            }
             None => none_in(&run_dir),
         }));
     };
@@ -76,7 +83,7 @@ fn none_in(run_dir: &Path) -> String {
 }
 
 /// What a run goes on from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Origin {
     /// The run.
     pub run_dir: PathBuf,
@@ -141,7 +148,9 @@ fn differences(run_dir: &Path, plan: &Plan) -> Result<String> {
         .zip(&ours)
         .filter(|(theirs, ours)| theirs != ours)
         .map(|(theirs, ours)| format!("{} = {} there, {} = {} here", theirs.0, theirs.1, ours.0, ours.1))
-        .filter(|text| !["run.duration", "run.dilation", "run.restart"].iter().any(|key| text.starts_with(key)))
+        .filter(|text| {
+            !["run.duration", "run.dilation", "run.restart"].iter().any(|key| text.starts_with(key))
+        })
         .collect();
     if differing.is_empty() {
         return Ok("their topologies differ".into());
@@ -150,25 +159,37 @@ fn differences(run_dir: &Path, plan: &Plan) -> Result<String> {
     Ok(differing.join("; "))
 }
 
-/// Copies what the nodes of a run kept (checkpoints, chains) into another run's directory.
+/// Copies what the nodes of a run go on from, checkpoints and chains, into another run's directory. What else they kept belongs to
+/// the time of that run.
 ///
 /// # Errors
 /// When something cannot be read or written.
 pub fn take_over(origin: &Origin, run_dir: &Path) -> Result<()> {
-    copy(&origin.run_dir.join("state"), &run_dir.join("state"))
+    let state = origin.run_dir.join("state");
+    for node in entries(&state)? {
+        let target = run_dir.join("state").join(node.file_name());
+        for part in entries(&node.path())? {
+            let name = part.file_name();
+            if name == checkpoint::FOLDER {
+                copy(entries(&part.path())?, &target.join(name))?;
+            } else if name.to_string_lossy().starts_with("chain.") {
+                copy(vec![part], &target)?;
+            }
+        }
+    }
+    Ok(())
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    std::fs::create_dir_all(to).map_err(Error::file("create", to))?;
-    for entry in std::fs::read_dir(from).map_err(Error::file("read", from))? {
-        let entry = entry.map_err(Error::file("read", from))?;
-        let (path, target) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type().map_err(Error::file("read", &path))?;
-        if kind.is_dir() {
-            copy(&path, &target)?;
-        } else if kind.is_file() {
-            std::fs::copy(&path, &target).map_err(Error::file("write", &target))?;
-        }
+fn entries(dir: &Path) -> Result<Vec<DirEntry>> {
+    let read = fs::read_dir(dir).and_then(Iterator::collect);
+    read.map_err(Error::file("read", dir))
+}
+
+fn copy(files: Vec<DirEntry>, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).map_err(Error::file("create", to))?;
+    for file in files {
+        let target = to.join(file.file_name());
+        fs::copy(file.path(), &target).map_err(Error::file("write", &target))?;
     }
     Ok(())
 }

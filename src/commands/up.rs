@@ -17,13 +17,13 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{attach, headless, plan, wrap};
+use super::{attach, headless, model, plan, wrap};
 use crate::{
     agent_program,
     capacity::{self, Judgement},
     cli::{OverrideArgs, UpArgs},
     error::{Error, Result},
-    exit,
+    exit, recording,
     registry::Registry,
     session::{Options, RunFiles, Started, own_program},
     tui,
@@ -47,9 +47,18 @@ pub struct Launched {
 /// # Errors
 /// When the topology is wrong, the machine does not suffice, or the name is taken.
 pub fn run(args: &UpArgs) -> Result<u8> {
-    let loaded = topology::load(&args.topology, &overrides(args)?)?;
+    let loaded = topology::load(&topology_file(args)?, &overrides(args)?)?;
     let plan = Plan::new(&loaded.topology)?;
     check_data(&plan)?;
+    let origin = args.resume.as_ref().map(|run| model::origin(run, &args.out, &plan)).transpose()?;
+    if let (Some(origin), Some(rounds)) = (&origin, args.rounds)
+        && rounds <= origin.round
+    {
+        return Err(Error::Usage {
+            what: format!("{} has done {} rounds already", origin.run_dir.display(), origin.round),
+            help: format!("--rounds counts them too: give {} or more", origin.round + 1),
+        });
+    }
     if args.dry_run {
         plan::print(&plan, args.json)?;
         return Ok(exit::OK);
@@ -71,7 +80,7 @@ pub fn run(args: &UpArgs) -> Result<u8> {
     if to_watch {
         tui::check_settings()?;
     }
-    let run_dir = prepare_run_dir(&args.out, &name, &plan, args)?;
+    let run_dir = prepare_run_dir(&args.out, &name, &plan, args, origin)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -149,7 +158,25 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-fn prepare_run_dir(out: &Path, name: &str, plan: &Plan, args: &UpArgs) -> Result<PathBuf> {
+/// The file that describes the network: the one that is named, or that of the run that is gone on from.
+fn topology_file(args: &UpArgs) -> Result<PathBuf> {
+    match (&args.topology, &args.resume) {
+        (Some(path), _) => Ok(path.clone()),
+        (None, Some(run)) => Ok(RunFiles::topology(&recording::find(run, &args.out)?)),
+        (None, None) => Err(Error::Usage {
+            what: "no network is named".into(),
+            help: "name a topology file, such as topologies/paper.toml".into(),
+        }),
+    }
+}
+
+fn prepare_run_dir(
+    out: &Path,
+    name: &str,
+    plan: &Plan,
+    args: &UpArgs,
+    origin: Option<model::Origin>,
+) -> Result<PathBuf> {
     // A name that is taken should cost nothing: no directory, no process. The session itself claims it later.
     drop(Registry::open()?.claim(name)?);
     let capacity = judge(plan);
@@ -157,8 +184,15 @@ fn prepare_run_dir(out: &Path, name: &str, plan: &Plan, args: &UpArgs) -> Result
     fs::create_dir(run_dir.join("logs")).map_err(Error::file("create", run_dir.join("logs")))?;
     let write = |path: PathBuf, text: String| fs::write(&path, text).map_err(Error::file("write", path));
     write(RunFiles::topology(&run_dir), plan.topology().render()?)?;
-    let options =
-        Options { rounds: args.rounds, command: std::env::args().collect(), capacity: Some(capacity) };
+    if let Some(origin) = &origin {
+        model::take_over(origin, &run_dir)?;
+    }
+    let options = Options {
+        rounds: args.rounds,
+        command: std::env::args().collect(),
+        capacity: Some(capacity),
+        resumed: origin,
+    };
     let text = serde_json::to_string_pretty(&options).map_err(|error| Error::Output(error.into()))?;
     write(Options::path(&run_dir), text)?;
     Ok(run_dir)

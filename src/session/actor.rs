@@ -171,6 +171,11 @@ impl Session {
             ending: None,
         };
         session.emit(What::SessionStarted(session.describe()));
+        if let Some(origin) = session.options.resumed.clone() {
+            let (run, round, digest) = (origin.run_dir.display(), origin.round, origin.digest);
+            let text = format!("goes on from round {round} of {run}, model {digest}");
+            session.notice(Level::Info, text);
+        }
         for text in network.warnings.into_iter().chain(std::mem::take(&mut session.place.warnings)) {
             session.notice(Level::Warning, text);
         }

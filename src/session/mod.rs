@@ -32,6 +32,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     capacity::Judgement,
+    commands::model::Origin,
     error::{Error, Result},
     machine,
     registry::{Claim, Registry},
@@ -69,6 +70,9 @@ pub struct Options {
     pub command: Vec<String>,
     /// What the network offers beside what the medium carries.
     pub capacity: Option<Judgement>,
+    /// The run that this one goes on from.
+    #[serde(default)]
+    pub resumed: Option<Origin>,
 }
 
 impl Options {

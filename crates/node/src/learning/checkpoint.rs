@@ -38,7 +38,7 @@ const KEPT: usize = 3;
 /// The tensor with what was rounded off.
 const RESIDUAL: &str = "dtwn.residual";
 /// The folder within a node's state.
-const FOLDER: &str = "checkpoints";
+pub const FOLDER: &str = "checkpoints";
 
 /// A tensor of a model: its name in a `state_dict` of PyTorch, and its shape.
 pub type TensorLayout = (String, Vec<usize>);
@@ -194,9 +194,7 @@ impl Shelf {
     pub fn read(&self, path: &Path) -> Result<Global, CheckpointError> {
         let file = Raw::read(path)?;
         file.expect("kind", "dtwn.kind", "global")?;
-        file.expect("topology", "dtwn.fingerprint", &self.identity.fingerprint)?;
-        file.expect("seed", "dtwn.seed", &self.identity.seed.to_string())?;
-        file.expect("data set", "dtwn.dataset", &self.identity.dataset)?;
+        file.belongs_to(&self.identity)?;
         let other = |found: String, expected: &TensorLayout| CheckpointError::Other {
             path: path.into(),
             what: "model",
@@ -295,20 +293,7 @@ type Part<'n, 'b> = (&'n str, Vec<usize>, &'b [u8]);
 pub fn export(checkpoint: &Path, out: &Path) -> Result<Exported, CheckpointError> {
     let file = Raw::read(checkpoint)?;
     file.expect("kind", "dtwn.kind", "global")?;
-    let mut kept = Vec::new();
-    for name in file.names()? {
-        if name != RESIDUAL
-            && let Some((shape, values)) = file.tensor(&name)?
-        {
-            kept.push((name, shape, values));
-        }
-    }
-    kept.sort_by(|a, b| a.0.cmp(&b.0));
-    let parameters: Vec<f32> = kept.iter().flat_map(|(_, _, values)| values.iter().copied()).collect();
-    let sealed = digest(&parameters).to_hex();
-    if file.get("dtwn.digest") != Some(sealed.as_str()) {
-        return Err(CheckpointError::Digest { path: checkpoint.into() });
-    }
+    let (kept, sealed) = file.model()?;
     let bytes: Vec<Vec<u8>> = kept.iter().map(|(_, _, values)| bytes_of(values)).collect();
     let tensors: Vec<Part<'_, '_>> = kept
         .iter()
@@ -324,7 +309,7 @@ pub fn export(checkpoint: &Path, out: &Path) -> Result<Exported, CheckpointError
     Ok(Exported {
         round: file.round()?,
         dataset: file.get("dtwn.dataset").unwrap_or_default().to_owned(),
-        digest: sealed.to_string(),
+        digest: sealed,
         tensors: kept.into_iter().map(|(name, shape, _)| (name, shape)).collect(),
         bytes: bytes.len(),
     })
@@ -351,18 +336,17 @@ pub fn of_node(state_dir: &Path) -> Vec<(u64, PathBuf)> {
     rounds_in(&state_dir.join(FOLDER))
 }
 
-/// The identity that a checkpoint names, unchecked.
+/// Checks a global model without knowing the shapes of its tensors: whole, and of a network. Its round, and its digest in
+/// hexadecimal.
 ///
 /// # Errors
-/// [`CheckpointError`] when it cannot be read.
-pub fn identity_of(path: &Path) -> Result<Identity, CheckpointError> {
+/// [`CheckpointError`].
+pub fn check(path: &Path, identity: &Identity) -> Result<(u64, String), CheckpointError> {
     let file = Raw::read(path)?;
-    let get = |key: &str| file.get(key).unwrap_or_default().to_owned();
-    Ok(Identity {
-        fingerprint: get("dtwn.fingerprint"),
-        seed: get("dtwn.seed").parse().unwrap_or_default(),
-        dataset: get("dtwn.dataset"),
-    })
+    file.expect("kind", "dtwn.kind", "global")?;
+    file.belongs_to(identity)?;
+    let (_, digest) = file.model()?;
+    Ok((file.round()?, digest))
 }
 
 fn file_name(round: u64) -> String {
@@ -409,6 +393,9 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// A tensor that was read: name, shape, values.
+type Named = (String, Vec<usize>, Vec<f32>);
+
 /// A file that was read, with its metadata.
 struct Raw {
     path: PathBuf,
@@ -454,6 +441,30 @@ impl Raw {
         }
         let (found, expected) = (found.to_owned(), expected.to_owned());
         Err(CheckpointError::Other { path: self.path.clone(), what, found, expected })
+    }
+
+    /// The seed comes first: it is part of the topology too, and says more.
+    fn belongs_to(&self, identity: &Identity) -> Result<(), CheckpointError> {
+        self.expect("seed", "dtwn.seed", &identity.seed.to_string())?;
+        self.expect("data set", "dtwn.dataset", &identity.dataset)?;
+        self.expect("topology", "dtwn.fingerprint", &identity.fingerprint)
+    }
+
+    /// The model's tensors sorted by name, and its digest in hexadecimal, which was found right.
+    fn model(&self) -> Result<(Vec<Named>, String), CheckpointError> {
+        let mut kept = Vec::new();
+        for name in self.names()?.into_iter().filter(|name| name != RESIDUAL) {
+            if let Some((shape, values)) = self.tensor(&name)? {
+                kept.push((name, shape, values));
+            }
+        }
+        kept.sort_by(|a, b| a.0.cmp(&b.0));
+        let parameters: Vec<f32> = kept.iter().flat_map(|(_, _, values)| values.iter().copied()).collect();
+        let sealed = digest(&parameters).to_hex().to_string();
+        match self.get("dtwn.digest") == Some(sealed.as_str()) {
+            true => Ok((kept, sealed)),
+            false => Err(CheckpointError::Digest { path: self.path.clone() }),
+        }
     }
 
     fn round(&self) -> Result<u64, CheckpointError> {
@@ -507,7 +518,8 @@ mod tests {
         assert_eq!(shelf.newest().unwrap().0, Some(rounded));
         let kept: Vec<u64> = of_node(dir.path()).into_iter().map(|(round, _)| round).collect();
         assert_eq!(kept, [7, 8, 9]);
-        assert_eq!(identity_of(&of_node(dir.path())[0].1).unwrap(), identity());
+        let checked = check(&of_node(dir.path())[0].1, &identity()).unwrap();
+        assert_eq!(checked, (7, global(7).digest().to_hex().to_string()));
     }
 
     #[test]
