@@ -14,7 +14,6 @@ pub mod graph;
 pub mod headless;
 pub mod logs;
 pub mod manual;
-pub mod model;
 pub mod plan;
 pub mod ps;
 pub mod replay;

@@ -39,7 +39,6 @@ pub fn write(
         "unprivileged": privilege == Privilege::Unprivileged,
         "tcp": tcp,
         "capacity": options.capacity,
-        "resumed": options.resumed,
         "offered_bps_emulated": {
             "uplink": offered.uplink.get(),
             "downlink": offered.downlink.get(),
