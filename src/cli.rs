@@ -56,6 +56,9 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Write a report of a recorded run: one HTML file with all its figures.
     Report(ReportArgs),
+    /// Take the models of a run out of it.
+    #[command(subcommand)]
+    Model(ModelCommand),
     /// Check topology files.
     Validate(ValidateArgs),
     /// Draw a topology.
@@ -134,8 +137,12 @@ pub struct OverrideArgs {
 /// `dtwn up`.
 #[derive(Debug, Args)]
 pub struct UpArgs {
-    /// The topology file.
-    pub topology: PathBuf,
+    /// The topology file; with --resume, that of the run when left out.
+    #[arg(required_unless_present = "resume")]
+    pub topology: Option<PathBuf>,
+    /// Go on from the last model of a run that is over: its directory, its name or how that begins, or `latest`.
+    #[arg(long, value_name = "RUN")]
+    pub resume: Option<String>,
     /// Show progress as lines or a bar and end with the run; exit codes tell how it went.
     #[arg(long, conflicts_with = "detach")]
     pub headless: bool,
@@ -151,7 +158,7 @@ pub struct UpArgs {
     /// End after this much emulated time, for example `20s`.
     #[arg(long, value_name = "TIME")]
     pub duration: Option<String>,
-    /// End after this many rounds.
+    /// End after this many rounds; with --resume, those of the run that is gone on from included.
     #[arg(long, value_name = "COUNT")]
     pub rounds: Option<u64>,
     /// Seed of every random choice.
@@ -160,6 +167,9 @@ pub struct UpArgs {
     /// Wall time per emulated time.
     #[arg(long)]
     pub dilation: Option<f64>,
+    /// Folder with CIFAR-10's binary files to learn from (`scripts/cifar10 DIR` fetches them); the synthetic set without it.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// Directory for recorded runs.
     #[arg(long, value_name = "DIR", default_value = "runs")]
     pub out: PathBuf,
@@ -261,6 +271,8 @@ pub enum LinkCommand {
     Down(LinkEndArgs),
     /// Let a link carry again.
     Up(LinkEndArgs),
+    /// Put a link back to how the topology and the radio have it, its rate included.
+    Reset(LinkEndArgs),
 }
 
 /// The two ends of a link.
@@ -440,6 +452,29 @@ pub enum RunsCommand {
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+/// `dtwn model …`.
+#[derive(Debug, Subcommand)]
+pub enum ModelCommand {
+    /// Write a global model as a safetensors file that PyTorch loads.
+    Export(ModelExportArgs),
+}
+
+/// `dtwn model export`.
+#[derive(Debug, Args)]
+pub struct ModelExportArgs {
+    #[command(flatten)]
+    pub recorded: RecordedArgs,
+    /// The file to write; named after run and round by default.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// The round that made the model; the last by default.
+    #[arg(long, value_name = "ROUND")]
+    pub round: Option<u64>,
+    /// Print what was written as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Which recorded run is meant.

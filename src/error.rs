@@ -26,13 +26,6 @@ pub enum Error {
     #[error(transparent)]
     Policy(#[from] dtwn_model::association::PolicyError),
 
-    /// A policy that cannot decide while this network runs.
-    #[error(transparent)]
-    #[diagnostic(help(
-        "`association.policy = \"fixed\"` decides nothing; `dtwn compare` compares policies without a run"
-    ))]
-    Deploy(#[from] dtwn_model::association::DeployError),
-
     /// The machine lacks something that a network needs.
     #[error("{what}")]
     #[diagnostic(help("{help}"))]
@@ -70,6 +63,28 @@ pub enum Error {
     /// An agent could not work.
     #[error(transparent)]
     Agent(#[from] dtwn_node::agent::AgentError),
+
+    /// The data set to learn from.
+    #[error(transparent)]
+    #[diagnostic(help(
+        "CIFAR-10's binary files are what --data and learning.data name; without either, a synthetic set is made"
+    ))]
+    Data(#[from] dtwn_node::learning::data::DataError),
+
+    /// A checkpoint that cannot be used.
+    #[error(transparent)]
+    #[diagnostic(help("without --resume a run begins with an untrained model"))]
+    Checkpoint(#[from] dtwn_node::learning::checkpoint::CheckpointError),
+
+    /// A checkpoint of another network.
+    #[error("cannot go on from a run of another network: {source}")]
+    #[diagnostic(help("{differs}; leave the topology out to take that of the run"))]
+    OtherNetwork {
+        /// In which keys, in words.
+        differs: String,
+        /// What the checkpoint says.
+        source: dtwn_node::learning::checkpoint::CheckpointError,
+    },
 
     /// A chain's store or settings.
     #[error(transparent)]
@@ -185,7 +200,9 @@ impl Error {
             | Self::Plan(_)
             | Self::Problem(_)
             | Self::Policy(_)
-            | Self::Deploy(_)
+            | Self::Data(_)
+            | Self::Checkpoint(_)
+            | Self::OtherNetwork { .. }
             | Self::Machine { .. }
             | Self::System(_)
             | Self::Air(_) => exit::CONFIGURATION,

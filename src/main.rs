@@ -68,6 +68,7 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Runs(command) => commands::runs::run(&command),
         Command::Replay(args) => commands::replay::run(&args),
         Command::Report(args) => commands::report::run(&args),
+        Command::Model(command) => commands::model::run(&command),
         Command::Validate(args) => commands::validate::run(&args),
         Command::Graph(args) => commands::graph::run(&args),
         Command::Chain(command) => commands::chain::run(&command),

@@ -6,6 +6,7 @@ use dtwn_model::Plan;
 use dtwn_model::ids::UserId;
 use dtwn_model::plan::NodePlan;
 use dtwn_model::topology::{Learning, Optimiser as Choice, Partition, Poison};
+use dtwn_node::learning::checkpoint::TensorLayout;
 use dtwn_node::learning::data::{CLASSES, Cifar10, Records};
 use dtwn_node::learning::learner::{self, Judgement, Learner, LearnerError, Trained};
 use dtwn_node::learning::partition::{Scheme, partition};
@@ -53,7 +54,7 @@ impl TorchLearner {
         let (dataset, normalisation) = dataset_of(settings);
         let trainer = Trainer::new(Device::Cpu, normalisation).map_err(LearnerError::of)?;
         let ids = learner::twins_of(plan, node);
-        let mut source = Source::open(plan, settings, seed, ids.is_empty())?;
+        let mut source = Source::open(plan, settings, seed)?;
         let mut training = Records::default();
         let mut twins = Vec::new();
         if !ids.is_empty() {
@@ -88,6 +89,11 @@ impl Learner for TorchLearner {
         cnn::PARAMETERS
     }
 
+    fn layout(&self) -> Vec<TensorLayout> {
+        let shape = |shape: &[i64]| shape.iter().filter_map(|size| usize::try_from(*size).ok()).collect();
+        cnn::LAYOUT.iter().map(|part| (part.name.to_owned(), shape(part.shape))).collect()
+    }
+
     fn dataset(&self) -> &str {
         self.dataset
     }
@@ -98,10 +104,6 @@ impl Learner for TorchLearner {
 
     fn twins(&self) -> Vec<UserId> {
         self.twins.iter().map(|(id, _)| *id).collect()
-    }
-
-    fn set_fraction(&mut self, fraction: f64) {
-        self.fraction = fraction;
     }
 
     fn train(&mut self, twin: UserId, round: u64, global: &[f32]) -> Result<Trained, LearnerError> {
@@ -154,7 +156,7 @@ pub fn pool(plan: &Plan) -> Result<Pool, LearnerError> {
     let settings = &plan.topology().learning;
     let seed = plan.topology().run.seed;
     let (dataset, normalisation) = dataset_of(settings);
-    let mut source = Source::open(plan, settings, seed, true)?;
+    let mut source = Source::open(plan, settings, seed)?;
     let mut training = Records::default();
     for sample in source.deal(plan, settings, seed)?.into_iter().flatten() {
         source.copy(sample, false, &mut training)?;
@@ -180,21 +182,9 @@ enum Source {
 }
 
 impl Source {
-    fn open(plan: &Plan, settings: &Learning, seed: u64, test_only: bool) -> Result<Self, LearnerError> {
+    fn open(plan: &Plan, settings: &Learning, seed: u64) -> Result<Self, LearnerError> {
         let Some(dir) = &settings.data else { return Ok(Self::Synthetic(Synthetic::new(seed))) };
-        let set = Cifar10::read(Path::new(dir)).map_err(LearnerError::of)?;
-        // The MBS finds this out too, so that a run ends with one clear error rather than one a BS.
-        if test_only {
-            let wanted: u64 = plan.users().map(|user| u64::from(user.samples)).sum();
-            let have = set.training.len() as u64;
-            if wanted > have {
-                return Err(LearnerError(format!(
-                    "the users hold {wanted} samples together, but {dir} has {have} for training: lower \
-                     users.samples"
-                )));
-            }
-        }
-        Ok(Self::Cifar10(set))
+        Ok(Self::Cifar10(Cifar10::for_network(Path::new(dir), plan).map_err(LearnerError::of)?))
     }
 
     /// Deals the training samples to all users: the same at every node.

@@ -14,6 +14,7 @@ pub mod graph;
 pub mod headless;
 pub mod logs;
 pub mod manual;
+pub mod model;
 pub mod plan;
 pub mod ps;
 pub mod replay;

@@ -12,7 +12,7 @@ use crate::{
     exit,
 };
 
-/// `dtwn link set|up|down`.
+/// `dtwn link set|up|down|reset`.
 ///
 /// # Errors
 /// For values that cannot be read, and what the session refuses.
@@ -23,6 +23,7 @@ pub fn link(command: &LinkCommand) -> Result<u8> {
             change_link(ends, &LinkChange { up: Some(false), ..LinkChange::default() })
         }
         LinkCommand::Up(ends) => change_link(ends, &LinkChange { up: Some(true), ..LinkChange::default() }),
+        LinkCommand::Reset(ends) => change_link(ends, &LinkChange { reset: true, ..LinkChange::default() }),
     }
 }
 
@@ -49,6 +50,7 @@ pub(crate) fn change_of(args: &LinkSetArgs) -> Result<LinkChange> {
     let share =
         |flag, text: &Option<String>| Ok::<_, Error>(parse::<Probability>(flag, text)?.map(Probability::get));
     Ok(LinkChange {
+        reset: false,
         delay_ms: ms("--delay", &args.delay)?,
         jitter_ms: ms("--jitter", &args.jitter)?,
         loss: share("--loss", &args.loss)?,

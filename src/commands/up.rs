@@ -9,28 +9,26 @@ use std::{
 
 use dtwn_model::{
     Plan,
-    association::check_deployed,
-    topology::{self, Overrides, PolicyName},
+    topology::{self, Overrides},
 };
+use dtwn_node::learning::data::Cifar10;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
 };
 
-use super::{attach, headless, plan, wrap};
+use super::{attach, headless, model, plan, wrap};
 use crate::{
     agent_program,
     capacity::{self, Judgement},
     cli::{OverrideArgs, UpArgs},
     error::{Error, Result},
-    exit,
+    exit, recording,
     registry::Registry,
     session::{Options, RunFiles, Started, own_program},
     tui,
 };
 
-/// The copy of a policy's file in a run directory.
-const POLICY_COPY: &str = "policy";
 /// Columns of a warning.
 const WIDTH: usize = 80;
 
@@ -49,13 +47,27 @@ pub struct Launched {
 /// # Errors
 /// When the topology is wrong, the machine does not suffice, or the name is taken.
 pub fn run(args: &UpArgs) -> Result<u8> {
-    let loaded = topology::load(&args.topology, &overrides(args))?;
+    let loaded = topology::load(&topology_file(args)?, &overrides(args)?)?;
     let plan = Plan::new(&loaded.topology)?;
+    check_data(&plan)?;
+    let origin = args.resume.as_ref().map(|run| model::origin(run, &args.out, &plan)).transpose()?;
+    if let (Some(origin), Some(rounds)) = (&origin, args.rounds)
+        && rounds <= origin.round
+    {
+        return Err(Error::Usage {
+            what: format!("{} has done {} rounds already", origin.run_dir.display(), origin.round),
+            help: format!("--rounds counts them too: give {} or more", origin.round + 1),
+        });
+    }
     if args.dry_run {
         plan::print(&plan, args.json)?;
         return Ok(exit::OK);
     }
-    let policy_file = check_policy(&args.topology, &plan)?;
+    if plan.topology().association.policy != topology::PolicyName::Fixed {
+        let policy = plan.topology().association.policy.as_str();
+        eprintln!("warning: association.policy = \"{policy}\" is compared and trained, but live rounds keep");
+        eprintln!("the first association and equal shares of the subchannels so far");
+    }
     let name = args.name.clone().unwrap_or_else(|| loaded.topology.run.name.clone());
     check_name(&name)?;
     let to_watch = !args.detach && !args.headless;
@@ -68,7 +80,7 @@ pub fn run(args: &UpArgs) -> Result<u8> {
     if to_watch {
         tui::check_settings()?;
     }
-    let run_dir = prepare_run_dir(&args.out, &name, &plan, policy_file.as_deref(), args)?;
+    let run_dir = prepare_run_dir(&args.out, &name, &plan, args, origin)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -100,7 +112,19 @@ pub fn overrides_of(args: &OverrideArgs) -> Overrides {
     overrides
 }
 
-fn overrides(args: &UpArgs) -> Overrides {
+/// Checks the data set that a network learns from, record by record.
+///
+/// # Errors
+/// [`Error::Data`].
+pub fn check_data(plan: &Plan) -> Result<()> {
+    let learning = &plan.topology().learning;
+    if let Some(dir) = learning.data.as_ref().filter(|_| learning.trains()) {
+        Cifar10::for_network(Path::new(dir), plan)?;
+    }
+    Ok(())
+}
+
+fn overrides(args: &UpArgs) -> Result<Overrides> {
     let mut overrides = overrides_of(&args.overrides);
     let mut flag = |name: &str, key: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -110,7 +134,16 @@ fn overrides(args: &UpArgs) -> Overrides {
     flag("duration", "run.duration", args.duration.clone());
     flag("seed", "run.seed", args.seed.map(|seed| seed.to_string()));
     flag("dilation", "run.dilation", args.dilation.map(|dilation| dilation.to_string()));
-    overrides
+    if let Some(dir) = &args.data {
+        // Nodes work in directories of their own.
+        let dir = std::path::absolute(dir).map_err(Error::file("find", dir))?;
+        let text = dir.to_str().ok_or_else(|| Error::Usage {
+            what: format!("--data {} is not UTF-8, as topology files are", dir.display()),
+            help: "give the folder another name".into(),
+        })?;
+        flag("data", "learning.data", Some(text.to_owned()));
+    }
+    Ok(overrides)
 }
 
 /// A session's name is part of file names and of other commands' arguments.
@@ -125,22 +158,24 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a policy that cannot decide for this network; gives its file, where it has one.
-pub fn check_policy(topology_file: &Path, plan: &Plan) -> Result<Option<PathBuf>> {
-    let association = &plan.topology().association;
-    let filed = matches!(association.policy, PolicyName::Static | PolicyName::Maddpg);
-    let beside = |file: &String| topology_file.parent().unwrap_or(Path::new("")).join(file);
-    let file = association.file.as_ref().filter(|_| filed).map(beside);
-    check_deployed(plan, file.as_deref())?;
-    Ok(file)
+/// The file that describes the network: the one that is named, or that of the run that is gone on from.
+fn topology_file(args: &UpArgs) -> Result<PathBuf> {
+    match (&args.topology, &args.resume) {
+        (Some(path), _) => Ok(path.clone()),
+        (None, Some(run)) => Ok(RunFiles::topology(&recording::find(run, &args.out)?)),
+        (None, None) => Err(Error::Usage {
+            what: "no network is named".into(),
+            help: "name a topology file, such as topologies/paper.toml".into(),
+        }),
+    }
 }
 
 fn prepare_run_dir(
     out: &Path,
     name: &str,
     plan: &Plan,
-    policy_file: Option<&Path>,
     args: &UpArgs,
+    origin: Option<model::Origin>,
 ) -> Result<PathBuf> {
     // A name that is taken should cost nothing: no directory, no process. The session itself claims it later.
     drop(Registry::open()?.claim(name)?);
@@ -148,16 +183,16 @@ fn prepare_run_dir(
     let run_dir = create_run_dir(out, name)?;
     fs::create_dir(run_dir.join("logs")).map_err(Error::file("create", run_dir.join("logs")))?;
     let write = |path: PathBuf, text: String| fs::write(&path, text).map_err(Error::file("write", path));
-    let mut topology = plan.topology().clone();
-    if let Some(file) = policy_file {
-        // The run keeps a copy: what it was decided by stays with it.
-        let copy = run_dir.join(POLICY_COPY);
-        fs::copy(file, &copy).map_err(Error::file("copy", file))?;
-        topology.association.file = Some(POLICY_COPY.into());
+    write(RunFiles::topology(&run_dir), plan.topology().render()?)?;
+    if let Some(origin) = &origin {
+        model::take_over(origin, &run_dir)?;
     }
-    write(RunFiles::topology(&run_dir), topology.render()?)?;
-    let options =
-        Options { rounds: args.rounds, command: std::env::args().collect(), capacity: Some(capacity) };
+    let options = Options {
+        rounds: args.rounds,
+        command: std::env::args().collect(),
+        capacity: Some(capacity),
+        resumed: origin,
+    };
     let text = serde_json::to_string_pretty(&options).map_err(|error| Error::Output(error.into()))?;
     write(Options::path(&run_dir), text)?;
     Ok(run_dir)

@@ -5,7 +5,7 @@ use miette::Diagnostic;
 
 use super::{
     print_line,
-    up::{check_policy, overrides_of},
+    up::{check_data, overrides_of},
 };
 use crate::{
     cli::ValidateArgs,
@@ -35,7 +35,7 @@ pub fn run(args: &ValidateArgs) -> Result<u8> {
 fn check(file: &std::path::Path, args: &ValidateArgs) -> Result<String> {
     let loaded = topology::load(file, &overrides_of(&args.overrides))?;
     let plan = Plan::new(&loaded.topology).map_err(Error::from)?;
-    check_policy(file, &plan)?;
+    check_data(&plan)?;
     if args.print {
         return Ok(loaded.topology.render()?);
     }

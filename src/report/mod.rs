@@ -178,6 +178,7 @@ mod tests {
                 test_loss: Some(2.3 - round as f64 / 10.0),
                 test_accuracy: Some(0.1 + round as f64 / 8.0),
                 aggregate_wall_ms: 4.0,
+                restored: false,
             };
             Event { what: What::GlobalModel(model), ..last.clone() }
         }));

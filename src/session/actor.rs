@@ -13,7 +13,6 @@ use std::{
 use dtwn_air::CaptureId;
 use dtwn_model::{
     Plan,
-    ids::BsId,
     plan::{Association, Role},
     radio::TimeShares,
     topology::{Fading, OrNone},
@@ -21,10 +20,7 @@ use dtwn_model::{
 use dtwn_proto::{
     agent::{AgentConfig, FromAgent, ToAgent},
     control::Response,
-    event::{
-        AssociationDecision, EndReason, Event, Level, NodeCounters, NodeInfo, SESSION, Sample,
-        SessionStarted, What,
-    },
+    event::{EndReason, Event, Level, NodeCounters, NodeInfo, SESSION, Sample, SessionStarted, What},
     frame,
 };
 use dtwn_sys::userns::Privilege;
@@ -175,6 +171,11 @@ impl Session {
             ending: None,
         };
         session.emit(What::SessionStarted(session.describe()));
+        if let Some(origin) = session.options.resumed.clone() {
+            let (run, round, digest) = (origin.run_dir.display(), origin.round, origin.digest);
+            let text = format!("goes on from round {round} of {run}, model {digest}");
+            session.notice(Level::Info, text);
+        }
         for text in network.warnings.into_iter().chain(std::mem::take(&mut session.place.warnings)) {
             session.notice(Level::Warning, text);
         }
@@ -327,7 +328,6 @@ impl Session {
             signing_key: self.keys[node].to_bytes(),
             verifying_keys: verifying_keys(&self.plan, &self.keys),
             state_dir,
-            policy_file: RunFiles::policy(&self.run_dir, &self.plan),
         };
         let _ = to_agent.try_send(ToAgent::Start(Box::new(config)));
         self.processes[node].begin(pid, to_agent);
@@ -408,11 +408,6 @@ impl Session {
             FromAgent::Event { sequence, at_ns, what } => {
                 // Only the session speaks of processes, links and verdicts.
                 if is_for_agents(&what) {
-                    if let What::Association(decision) = &what
-                        && self.plan.nodes[node].role == Role::Mbs
-                    {
-                        self.associate(decision);
-                    }
                     let rounds = self.state.rounds;
                     self.publish(Event { node: name, sequence, at_ns, wall_unix_ns: unix_ns(), what });
                     if self.state.rounds > rounds
@@ -491,7 +486,10 @@ impl Session {
         };
         let before = self.judge.verdict().clone();
         let meters = self.air.named_meters(&snapshot);
-        let now = self.judge.judge(&snapshot, meters, self.ring_drops, self.plan.dilation).clone();
+        let now = self
+            .judge
+            .judge(&snapshot, meters, self.ring_drops, self.state.learning.overruns, self.plan.dilation)
+            .clone();
         if (now.verdict, &now.reasons) != (before.verdict, &before.reasons) || sample {
             let changed = now.verdict != before.verdict;
             self.state.fidelity = now.clone();
@@ -521,46 +519,12 @@ impl Session {
             return;
         }
         self.slot = slot;
-        self.set_rates();
-    }
-
-    /// Sets the rates of the slot, the time shares and the association in force.
-    fn set_rates(&mut self) {
-        let slot = self.slot;
         let rates = self.plan.rates_at(slot, &self.shares, &self.association);
         match self.air.set_rates(&rates) {
             Ok(rates) if !rates.is_empty() => self.emit(What::Rates { slot, rates }),
             Ok(_) => {}
             Err(error) => self.notice(Level::Error, format!("rates could not be set: {error}")),
         }
-    }
-
-    /// Gives the links the rates of what was decided; loss and delay stay. Whoever sends it may be wrong.
-    fn associate(&mut self, decision: &AssociationDecision) {
-        let stations = self.plan.bs_count();
-        let subchannels = self.plan.topology().radio.subchannels as usize;
-        let rows: Vec<Vec<f64>> = decision.tau.chunks(subchannels.max(1)).map(<[f64]>::to_vec).collect();
-        let shares = TimeShares::new(&rows).ok().filter(|_| decision.tau.len() == stations * subchannels);
-        let known = decision.serving.iter().all(|bs| usize::from(*bs) < stations);
-        let (Some(shares), true, true) = (shares, known, decision.serving.len() == self.plan.user_count())
-        else {
-            let text = format!("round {}: an association that is none of this network", decision.round);
-            return self.notice(Level::Error, text);
-        };
-        let serving = decision.serving.iter().map(|bs| BsId(u32::from(*bs))).collect();
-        let next = Association::new(serving);
-        for user in self.plan.users() {
-            let (Some(old), Some(new)) = (self.association.serving(user.id), next.serving(user.id)) else {
-                continue;
-            };
-            if old != new
-                && let Err(error) = self.air.hand_over(&self.plan, user.station, new)
-            {
-                tracing::error!(user = user.name, %error, "could not be handed over");
-            }
-        }
-        (self.shares, self.association) = (shares, next);
-        self.set_rates();
     }
 
     fn count_ring_drops(&mut self) {
@@ -865,7 +829,6 @@ fn is_for_agents(what: &What) -> bool {
             | What::TwinAges { .. }
             | What::Round(_)
             | What::Association(_)
-            | What::Decided { .. }
             | What::LocalModel(_)
             | What::Verification(_)
             | What::GlobalModel(_)

@@ -3,7 +3,7 @@
 //! | verdict | when |
 //! | --- | --- |
 //! | `invalid` | the host dropped a packet, or a backlogged transmitter was more than 5 % off its rate for a while |
-//! | `degraded` | over the run, some link delivered more than 1 % of its packets later than max(1 ms, 5 % of its delay), emulated |
+//! | `degraded` | over the run, some link delivered more than 1 % of its packets later than max(1 ms, 5 % of its delay), emulated; or a BS trained for longer than its processor would have (Eq. 12) |
 //! | `ok` | otherwise |
 //!
 //! `invalid` stays: what was measured under it is in the figures. `degraded` speaks of the run so far, and a late start may be
@@ -48,12 +48,14 @@ impl Backlog {
 }
 
 impl Judge {
-    /// Takes the counters into account; `ring_drops` are packets that found no room in a TUN's ring.
+    /// Takes the counters into account; `ring_drops` are packets that found no room in a TUN's ring, `overruns` trainings
+    /// that took longer than Eq. 12 allows.
     pub fn judge<'a>(
         &mut self,
         snapshot: &AirSnapshot,
         links: impl Iterator<Item = (&'a str, &'a LinkMeters)>,
         ring_drops: u64,
+        overruns: u64,
         dilation: f64,
     ) -> &Fidelity {
         let mut now = Fidelity {
@@ -81,6 +83,11 @@ impl Judge {
         }
         if let Some((name, share)) = late {
             let reason = format!("{:.1} % of the packets of {name} were delivered late", share * 100.0);
+            blame(&mut now, Verdict::Degraded, reason);
+        }
+        if overruns > 0 {
+            let reason =
+                format!("{overruns} trainings took longer than Eq. 12 allows; use more run.dilation");
             blame(&mut now, Verdict::Degraded, reason);
         }
         self.now = now;
@@ -130,7 +137,7 @@ mod tests {
     fn judge(links: &[(&str, LinkMeters)], ring_drops: u64) -> Fidelity {
         let snapshot = AirSnapshot::default();
         let links = links.iter().map(|(name, meters)| (*name, meters));
-        Judge::default().judge(&snapshot, links, ring_drops, 1.0).clone()
+        Judge::default().judge(&snapshot, links, ring_drops, 0, 1.0).clone()
     }
 
     fn backlogged(carried: f64) -> LinkMeters {
@@ -145,6 +152,15 @@ mod tests {
     #[test]
     fn an_idle_network_is_ok() {
         assert_eq!(judge(&[("bs1>mbs", LinkMeters::default())], 0).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn training_slower_than_the_processor_that_it_stands_for_degrades_a_run() {
+        let none: [(&str, &LinkMeters); 0] = [];
+        let mut judge = Judge::default();
+        let fidelity = judge.judge(&AirSnapshot::default(), none.into_iter(), 0, 2, 1.0);
+        assert_eq!(fidelity.verdict, Verdict::Degraded);
+        assert!(fidelity.reasons[0].starts_with("2 trainings"), "{:?}", fidelity.reasons);
     }
 
     #[test]
@@ -167,11 +183,11 @@ mod tests {
         let mut judge = Judge::default();
         let snapshot = AirSnapshot::default();
         let mut meters = backlogged(900.0);
-        assert_eq!(judge.judge(&snapshot, [("a", &meters)].into_iter(), 0, 1.0).verdict, Verdict::Invalid);
+        assert_eq!(judge.judge(&snapshot, [("a", &meters)].into_iter(), 0, 0, 1.0).verdict, Verdict::Invalid);
         meters.backlogged_ns *= 100;
         meters.backlogged_bytes += 99_000.0;
         meters.backlogged_capacity_bytes += 99_000.0;
-        let later = judge.judge(&snapshot, [("a", &meters)].into_iter(), 0, 1.0);
+        let later = judge.judge(&snapshot, [("a", &meters)].into_iter(), 0, 0, 1.0);
         assert_eq!(later.verdict, Verdict::Invalid);
         assert_eq!(later.reasons, ["while backlogged, a was -10.0 % off its rate"]);
     }

@@ -39,6 +39,7 @@ pub fn write(
         "unprivileged": privilege == Privilege::Unprivileged,
         "tcp": tcp,
         "capacity": options.capacity,
+        "resumed": options.resumed,
         "offered_bps_emulated": {
             "uplink": offered.uplink.get(),
             "downlink": offered.downlink.get(),

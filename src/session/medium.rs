@@ -36,6 +36,8 @@ struct AirLink {
     place: Place,
     /// In wall quantities, as handed to the medium.
     properties: LinkProperties,
+    /// As the topology and the radio have it: what a reset goes back to.
+    own: LinkProperties,
     /// A rate set by hand no longer follows the radio.
     rate_pinned: bool,
 }
@@ -83,7 +85,8 @@ impl Air {
             }
             let info = info_of(&link.name, &from.name, &to.name, kind_of(link.kind), &properties, dilation);
             air.by_ends.insert((from.name.clone(), to.name.clone()), air.links.len());
-            air.links.push(AirLink { info, place, properties, rate_pinned: false });
+            let own = properties.clone();
+            air.links.push(AirLink { info, place, properties, own, rate_pinned: false });
         }
         air.last = vec![(LinkMeters::default(), 0); air.links.len()];
         Ok(air)
@@ -104,10 +107,11 @@ impl Air {
         for (id, rate) in rates {
             let Some(link) = self.links.get_mut(id.index()) else { continue };
             let Place::Tree(place) = link.place else { continue };
+            let wall = rate.in_wall(self.dilation).get();
+            link.own.rate_bps = Some(wall);
             if link.rate_pinned || link.info.rate_bps == Some(rate.get()) {
                 continue;
             }
-            let wall = rate.in_wall(self.dilation).get();
             link.info.rate_bps = Some(rate.get());
             link.properties.rate_bps = Some(wall);
             patches.push((place, LinkPatch::rate(wall)));
@@ -117,27 +121,6 @@ impl Air {
             self.handle.patch_links(patches)?;
         }
         Ok(changed)
-    }
-
-    /// Hands a user over to another BS: its access links end there from now on, with the properties that they have.
-    ///
-    /// # Errors
-    /// When the medium has stopped.
-    pub fn hand_over(&mut self, plan: &Plan, user: ids::StationId, bs: ids::BsId) -> Result<()> {
-        let parent = plan.bs_station(bs);
-        self.handle.attach(StationId(user.0), StationId(parent.0))?;
-        let Some(attachment) = plan.stations.get(user.index()).and_then(|station| station.attachment) else {
-            return Ok(());
-        };
-        let name = plan.stations[parent.index()].name.clone();
-        for (id, up) in [(attachment.up, true), (attachment.down, false)] {
-            let Some(info) = self.links.get_mut(id.index()).map(|link| &mut link.info) else { continue };
-            self.by_ends.remove(&(info.from.clone(), info.to.clone()));
-            let end = if up { &mut info.to } else { &mut info.from };
-            *end = name.clone();
-            self.by_ends.insert((info.from.clone(), info.to.clone()), id.index());
-        }
-        Ok(())
     }
 
     /// Changes a link by hand. A pair that has no link of its own gets a virtual one, passed after those of the tree.
@@ -155,13 +138,15 @@ impl Air {
             None => self.add_pair(from, to, from_id, to_id),
         };
         let link = &mut self.links[index];
-        let properties = patch.applied_to(&link.properties);
+        let base = if change.reset { &link.own } else { &link.properties };
+        let properties = patch.applied_to(base);
+        let patch = if change.reset { LinkPatch::all(&properties) } else { patch };
         let applied = match link.place {
             Place::Tree(id) => self.handle.patch_links(vec![(id, patch)]),
             Place::Pair(from, to) => self.handle.set_override(from, to, properties.clone()),
         };
         applied.map_err(|error| Error::Refused(error.to_string()))?;
-        link.rate_pinned |= change.rate_bps.is_some();
+        link.rate_pinned = change.rate_bps.is_some() || (link.rate_pinned && !change.reset);
         link.info = info_of(&link.info.name, from, to, &link.info.kind, &properties, self.dilation);
         link.properties = properties;
         Ok(link.info.clone())
@@ -262,7 +247,8 @@ impl Air {
         let properties = LinkProperties::default();
         let info = info_of(&format!("{from}>{to}"), from, to, "override", &properties, self.dilation);
         self.by_ends.insert((from.to_owned(), to.to_owned()), self.links.len());
-        self.links.push(AirLink { info, place: Place::Pair(from_id, to_id), properties, rate_pinned: false });
+        let (place, own) = (Place::Pair(from_id, to_id), properties.clone());
+        self.links.push(AirLink { info, place, properties, own, rate_pinned: false });
         self.links.len() - 1
     }
 

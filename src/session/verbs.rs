@@ -220,7 +220,8 @@ fn message(response: Response) -> Answer {
 
 /// A change in words; empty when it changes nothing.
 fn describe(change: &LinkChange) -> String {
-    let mut words = Vec::new();
+    let mut words: Vec<String> =
+        change.reset.then(|| "as the topology has it".to_owned()).into_iter().collect();
     let mut add =
         |name: &str, value: Option<String>| words.extend(value.map(|value| format!("{name} {value}")));
     let ms = |value: Option<f64>| value.map(|ms| format!("{ms} ms"));

@@ -59,6 +59,15 @@ impl LearningState {
         ]
     }
 
+    /// What was found of a BS's latest model that anybody checked, by verifier.
+    pub fn latest_findings(&self, owner: &str) -> impl Iterator<Item = (&str, &Verification)> {
+        let of_owner = self.findings.iter().filter(move |((_, of), _)| of == owner);
+        let round = of_owner.clone().map(|(_, finding)| finding.round).max();
+        of_owner
+            .filter(move |(_, finding)| Some(finding.round) == round)
+            .map(|((verifier, _), finding)| (verifier.as_str(), finding))
+    }
+
     pub(super) fn trained(&mut self, node: &str, model: &LocalModel) {
         self.samples += model.samples;
         self.train_wall_ms += model.train_wall_ms;
@@ -78,12 +87,19 @@ impl LearningState {
     }
 
     pub(super) fn globalised(&mut self, model: &GlobalModel) {
+        // An MBS that was started again tells what it goes on from; what it did after that, it does again.
+        if model.restored && self.last().is_some_and(|last| last.round == model.round) {
+            return;
+        }
+        while self.last().is_some_and(|last| last.round >= model.round) {
+            self.globals.pop_back();
+        }
         if self.globals.len() == HISTORY {
             self.globals.pop_front();
         }
         self.rejected += model.rejected.len() as u64;
         self.late += model.late.len() as u64;
-        if model.round > 0 {
+        if model.round > 0 && !model.restored {
             self.aggregate_global.0 += 1;
             self.aggregate_global.1 += model.aggregate_wall_ms;
         }
@@ -106,7 +122,21 @@ mod tests {
             test_loss: Some(2.0),
             test_accuracy: Some(accuracy),
             aggregate_wall_ms: 4.0,
+            restored: false,
         }
+    }
+
+    #[test]
+    fn an_mbs_that_goes_on_from_a_checkpoint_does_not_count_rounds_twice() {
+        let mut state = LearningState::default();
+        (0..=5).for_each(|round| state.globalised(&global(round, 0.1 * round as f64)));
+        state.globalised(&GlobalModel { restored: true, accepted: Vec::new(), ..global(5, 0.5) });
+        assert_eq!((state.globals.len(), state.last().unwrap().accepted.len()), (6, 1));
+        // Its newest checkpoint was no good, and it goes back a round.
+        state.globalised(&GlobalModel { restored: true, ..global(4, 0.4) });
+        state.globalised(&global(5, 0.5));
+        let rounds: Vec<u64> = state.globals.iter().map(|model| model.round).collect();
+        assert_eq!(rounds, [0, 1, 2, 3, 4, 5]);
     }
 
     #[test]

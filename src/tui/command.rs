@@ -117,6 +117,9 @@ fn requests(command: Command) -> Result<Vec<Request>, String> {
         Command::Link(LinkCommand::Up(ends)) => {
             both_ways(&ends, &LinkChange { up: Some(true), ..LinkChange::default() })
         }
+        Command::Link(LinkCommand::Reset(ends)) => {
+            both_ways(&ends, &LinkChange { reset: true, ..LinkChange::default() })
+        }
         Command::Partition(args) => {
             let groups = steer::groups_of(&args.groups.join(" "));
             if groups.len() < 2 || groups.iter().any(Vec::is_empty) {

@@ -131,6 +131,12 @@ impl Fault {
                     was.is_some_and(|was| was.jitter_ms != now.jitter_ms),
                     format::ms(now.jitter_ms),
                 );
+                let rate = |info: &LinkInfo| info.rate_bps.map(f64::round);
+                add(
+                    "rate",
+                    was.is_some_and(|was| rate(was) != rate(now)),
+                    now.rate_bps.map_or("unlimited".into(), format::bps),
+                );
                 format!("{}: {}", now.name, words.join(", ").trim_start())
             }
             Self::Paused(node) => format!("{node} is paused"),
@@ -230,7 +236,9 @@ impl Data {
             let was = self.baseline.get(&link.info.name);
             let disturbed = match was {
                 Some(was) => {
-                    let key = |info: &LinkInfo| (info.up, info.loss, info.delay_ms, info.jitter_ms);
+                    let rate = |info: &LinkInfo| info.rate_bps.map(f64::round);
+                    let key =
+                        |info: &LinkInfo| (info.up, info.loss, info.delay_ms, info.jitter_ms, rate(info));
                     key(was) != key(&link.info)
                 }
                 None => link.info.loss > 0.0 || link.info.delay_ms > 0.0 || !link.info.up,

@@ -148,8 +148,6 @@ fn decisions() -> Vec<What> {
         ratio_to_optimal: Some(1.0 + 0.01 * round as f64),
         migrations: 1,
         decision_us: 150.0,
-        serving: vec![],
-        height: 4 * round,
         kept_by: if round == 3 { vec!["bs2".into()] } else { vec![] },
     };
     (1..=3).map(|round| What::Association(Box::new(decision(round)))).collect()
@@ -181,6 +179,7 @@ fn models() -> Vec<(&'static str, What)> {
         test_loss: Some(2.3 - 0.25 * round as f64),
         test_accuracy: Some(0.1 + 0.15 * round as f64),
         aggregate_wall_ms: 4.0,
+        restored: false,
     };
     let finding = Verification {
         round: 3,

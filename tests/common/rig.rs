@@ -137,7 +137,9 @@ impl Rig {
     pub fn up_command(&self, name: &str, arguments: &[&str]) -> Command {
         let topology = self.topology();
         let mut command = self.dtwn(["up", topology.to_str().unwrap(), "--name", name, "--out"]);
-        command.arg(self.out()).args(["--set", "run.dilation=1"]).args(arguments);
+        // Most tests ask for a network and not for models: bodies of their size do. Later assignments win.
+        let plain = ["--set", "run.dilation=1", "--set", "learning.learner=traffic"];
+        command.arg(self.out()).args(plain).args(arguments);
         command
     }
 

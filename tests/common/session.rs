@@ -110,6 +110,14 @@ impl<'a> Session<'a> {
         links.iter().find(|link| link["name"] == name).cloned().unwrap_or_else(|| panic!("no link {name}"))
     }
 
+    /// What a link is, without what it has counted.
+    #[track_caller]
+    pub fn link_settings(&self, name: &str) -> Value {
+        let mut link = self.link(name);
+        link.as_object_mut().unwrap().remove("counters");
+        link
+    }
+
     /// Stops the agents, so that only what the test sends is on the air.
     #[track_caller]
     pub fn silence(&self) {

@@ -29,6 +29,7 @@ fn link_changes_take_effect(rig: &Rig) {
     let session = rig.up(&[]);
     session.silence();
     let minimum = |times: Vec<f64>| times.into_iter().fold(f64::INFINITY, f64::min);
+    let planned = session.link_settings("bs1>mbs");
 
     // 2 ms each way by the topology, 60 ms more one way: never less, whatever the machine does.
     session.verb(&["link", "set", "bs1", "mbs", "--delay", "62ms"]).ok();
@@ -76,6 +77,11 @@ fn link_changes_take_effect(rig: &Rig) {
     session.verb(&["link", "set", "bs1", "mbs", "--rate", "10kbit"]).ok();
     let slow = minimum(round_trips_ms(&session, "bs1", "mbs"));
     assert!(slow >= 67.0, "{slow} ms");
+    // Until it is put back: the radio's again, whatever else was changed meanwhile.
+    session.verb(&["link", "set", "bs1", "mbs", "--delay", "9ms", "--loss", "1%"]).ok();
+    session.verb(&["link", "reset", "bs1", "mbs"]).ok();
+    assert_eq!(session.link_settings("bs1>mbs"), planned);
+    assert!(minimum(round_trips_ms(&session, "bs1", "mbs")) < slow);
     // Two BSs have no link of their own; what is set for them holds for their packets alone.
     session.verb(&["link", "set", "bs2", "bs3", "--loss", "100%"]).ok();
     assert!(is_cut(&session, "bs2", "bs3"));

@@ -69,8 +69,9 @@ fn a_person_watches_disturbs_leaves_returns_and_stops() {
     }
 
     // Loss is ordered on the command line, told by the links' screen, and seen in what the link loses.
+    let as_planned = session.link_settings("bs1>mbs");
     terminal.type_text(":");
-    terminal.enter("link set bs1 mbs --loss 50% --both");
+    terminal.enter("link set bs1 mbs --loss 50% --rate '400 Mbit/s' --both");
     terminal.wait_to_show("done: link set bs1 mbs");
     go(&terminal, "links");
     terminal.wait_for("half of what bs1 sends lost", |screen| {
@@ -89,7 +90,19 @@ fn a_person_watches_disturbs_leaves_returns_and_stops() {
     terminal.wait_to_show("In force (1)");
     terminal.key("u");
     terminal.wait_to_show("nothing is disturbed");
-    assert_eq!(session.link("bs1>mbs")["loss"], 0.0);
+    assert_eq!(session.link_settings("bs1>mbs"), as_planned);
+
+    // A BS that nothing reaches misses its turns, which the chain's screen shows in its lane.
+    terminal.type_text(":");
+    terminal.enter("link set bs1 mbs --loss 100% --both");
+    go(&terminal, "chain");
+    let missed =
+        |screen: &str| row(screen, "bs1").is_some_and(|cells| cells.iter().any(|cell| cell.contains('×')));
+    terminal.wait_for("bs1 missing its turn", missed);
+    terminal.type_text(":");
+    terminal.enter("link reset bs1 mbs --both");
+    terminal.wait_to_show("done: link reset bs1 mbs");
+    assert_eq!(session.link_settings("bs1>mbs"), as_planned);
 
     leave(&terminal, "d");
     terminal.wait_to_show("goes on; `dtwn attach");

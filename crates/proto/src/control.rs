@@ -112,13 +112,16 @@ pub enum CaptureOf {
 /// Changes to a link; what is `None` stays as it is. Times and rates are emulated.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LinkChange {
+    /// Puts everything back first to how the topology and the radio have it; what else is named comes on top.
+    #[serde(default)]
+    pub reset: bool,
     /// Propagation delay, milliseconds.
     pub delay_ms: Option<f64>,
     /// Jitter, milliseconds.
     pub jitter_ms: Option<f64>,
     /// Independent loss probability.
     pub loss: Option<f64>,
-    /// Rate in bit/s; holds until the end of the run, instead of the radio's.
+    /// Rate in bit/s; holds until a reset, instead of the radio's.
     pub rate_bps: Option<f64>,
     /// Duplication probability.
     pub duplicate: Option<f64>,

@@ -258,15 +258,8 @@ impl Faults {
             }
             Fault::Paused(name) => (None, node(name, NodeAction::Resume)),
             Fault::Exited(name) => (None, node(name, NodeAction::Restart)),
-            Fault::Link(now, was) => {
-                let was = was.as_deref();
-                let change = LinkChange {
-                    loss: Some(was.map_or(0.0, |was| was.loss)),
-                    delay_ms: Some(was.map_or(0.0, |was| was.delay_ms)),
-                    jitter_ms: Some(was.map_or(0.0, |was| was.jitter_ms)),
-                    up: Some(was.is_none_or(|was| was.up)),
-                    ..LinkChange::default()
-                };
+            Fault::Link(now, _) => {
+                let change = LinkChange { reset: true, ..LinkChange::default() };
                 (None, Request::SetLink { from: now.from.clone(), to: now.to.clone(), change })
             }
         };

@@ -24,15 +24,16 @@ use crate::tui::{
     view::{Hits, Zone},
 };
 
-const TWINS: [Column; 8] = [
+const TWINS: [Column; 9] = [
     Column::left("BS", 8, 0),
     Column::right("TWINS", 6, 0),
     Column::right("AGE p50", 8, 0),
     Column::right("AGE p99", 8, 5),
     Column::right("LOSS", 6, 1),
     Column::right("ACC", 5, 2),
-    Column::right("TRAINED", 8, 3),
-    Column::left("FOUND BAD BY", 14, 4),
+    Column::right("TRAINED", 8, 5),
+    Column::right("ATTESTED", 8, 3),
+    Column::left("FOUND BAD BY", 12, 4),
 ];
 
 const ROUNDS: [Column; 5] = [
@@ -202,9 +203,10 @@ fn draw_twins(seen: &Seen<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
         let bs = stations[index];
         let (age, local) = (ages.get(bs), learning.locals.get(bs));
         let figure = |text: Option<String>| (text.unwrap_or_else(|| "-".into()), theme.text());
-        let bad =
-            learning.findings.iter().filter(|((_, owner), finding)| owner == bs && finding.fault.is_some());
-        let bad: Vec<_> = bad.map(|((verifier, _), _)| verifier.as_str()).collect();
+        let bad = learning.latest_findings(bs).filter(|(_, finding)| finding.fault.is_some());
+        let bad: Vec<_> = bad.map(|(verifier, _)| verifier).collect();
+        let checked = learning.latest_findings(bs).count();
+        let attested = (checked > 0).then(|| format!("{}/{checked}", checked - bad.len()));
         let twins = age.map(|age| age.0).or(local.map(|local| local.twins));
         vec![
             (bs.to_owned(), if bad.is_empty() { theme.text() } else { theme.bad() }),
@@ -214,6 +216,7 @@ fn draw_twins(seen: &Seen<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
             figure(local.map(|local| format!("{:.3}", local.loss))),
             figure(local.and_then(|local| local.held_out_accuracy).map(format::percent)),
             figure(local.map(|local| format::ms(local.train_ms))),
+            figure(attested),
             (clean(&bad.join(" ")), theme.bad()),
         ]
     });

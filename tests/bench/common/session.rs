@@ -53,6 +53,8 @@ impl Dtwn {
         let name = format!("bench-{}", std::process::id());
         let mut command = self.command(["up", "--detach", "--name", &name, "--out"]);
         command.arg(self.home.path().join("runs")).arg(topology);
+        // What is measured here is the network; training would take its processors.
+        command.args(["--set", "learning.learner=traffic"]);
         let (busy, begun) = (machine::busy()?, Instant::now());
         run(&mut command)?;
         let up = begun.elapsed();

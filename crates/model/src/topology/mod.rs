@@ -101,6 +101,19 @@ impl Topology {
         Ok(blake3::hash(self.render()?.as_bytes()).to_hex().to_string())
     }
 
+    /// The BLAKE3 hash, in hexadecimal, of what decides what a run learns: as [`hash`](Self::hash), whatever the run's duration,
+    /// dilation and restart policy are and wherever its data set lies.
+    ///
+    /// # Errors
+    /// As [`render`](Self::render).
+    pub fn fingerprint(&self) -> Result<String, TopologyError> {
+        let mut same = self.clone();
+        same.run = Run { name: self.run.name.clone(), seed: self.run.seed, ..Run::default() };
+        // The set itself is told apart by its name; its files may have moved.
+        same.learning.data = self.learning.data.as_ref().map(|_| "/".to_owned());
+        same.hash()
+    }
+
     /// How many users all groups have together.
     pub fn user_count(&self) -> usize {
         self.users.iter().map(|group| group.count as usize).sum()

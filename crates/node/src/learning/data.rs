@@ -6,6 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
+use dtwn_model::Plan;
+
 /// Classes of an image.
 pub const CLASSES: usize = 10;
 /// Bytes of an image: 3 colours of 32 × 32 pixels.
@@ -58,6 +60,16 @@ pub enum DataError {
         path: PathBuf,
         /// Its length.
         bytes: u64,
+    },
+    /// Users hold more than there is.
+    #[error("the users hold {wanted} samples together, but {} has {have} for training: lower users.samples", path.display())]
+    TooFew {
+        /// The folder.
+        path: PathBuf,
+        /// Over all users.
+        wanted: u64,
+        /// In the training set.
+        have: u64,
     },
     /// A label that no class has.
     #[error("record {record} of {} has label {label}; there are classes 0 to 9", path.display())]
@@ -160,6 +172,20 @@ impl Cifar10 {
             set.training.append(&dir.join(name))?;
         }
         set.test.append(&dir.join(TEST_FILE))?;
+        Ok(set)
+    }
+
+    /// Reads the files of `dir` as [`read`](Self::read), and sees whether they suffice for the users of a network.
+    ///
+    /// # Errors
+    /// [`DataError`].
+    pub fn for_network(dir: &Path, plan: &Plan) -> Result<Self, DataError> {
+        let set = Self::read(dir)?;
+        let wanted: u64 = plan.users().map(|user| u64::from(user.samples)).sum();
+        let have = set.training.len() as u64;
+        if wanted > have {
+            return Err(DataError::TooFew { path: dir.into(), wanted, have });
+        }
         Ok(set)
     }
 }

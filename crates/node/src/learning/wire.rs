@@ -104,6 +104,23 @@ impl Encoder {
         Self { format, residual: Vec::new() }
     }
 
+    /// What it has rounded off so far.
+    #[must_use]
+    pub fn residual(&self) -> &[f32] {
+        &self.residual
+    }
+
+    /// Goes on from what an encoder of the same format had rounded off.
+    pub fn restore(&mut self, residual: Vec<f32>) {
+        self.residual = residual;
+    }
+
+    /// Whether there is anything to round off.
+    #[must_use]
+    pub fn rounds(&self) -> bool {
+        self.format != Format::F32
+    }
+
     /// A message with these parameters, each finite, as near as the format allows with what earlier ones left over.
     #[must_use]
     pub fn encode(&mut self, parameters: &[f32]) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! The thread on which a node trains, judges and aggregates: one job at a time, so that the node's messages never wait for it.
 
 use std::{
+    path::Path,
     sync::{Arc, mpsc as channel},
     time::{Duration, Instant},
 };
@@ -18,6 +19,7 @@ use tokio::sync::mpsc;
 
 use super::{
     aggregate::{Rule, aggregate},
+    checkpoint::{Global, Identity, Shelf},
     learner::{Judgement, Learner, LearnerError, MakeLearner, Trained},
     wire::{self, Encoder, Format},
 };
@@ -32,7 +34,7 @@ const NOISE: f32 = 0.1;
 /// Something to do.
 #[derive(Debug)]
 pub enum Job {
-    /// Write out the parameters that everything starts from, and judge them.
+    /// Write out the parameters that everything starts from, or those of the last checkpoint, and judge them.
     Begin,
     /// Train all twins from this global model and aggregate them (Eq. 4).
     Train {
@@ -40,8 +42,6 @@ pub enum Job {
         round: u64,
         /// The global model.
         global: Bytes,
-        /// b: the fraction of their samples that twins train on from now on; `None` leaves it.
-        fraction: Option<f64>,
     },
     /// Check another BS's model.
     Verify {
@@ -78,6 +78,10 @@ pub enum Done {
         refused: Vec<(usize, String)>,
         /// Time that Eq. 5 took, wall.
         aggregate: Duration,
+        /// Whether it comes from a checkpoint.
+        restored: bool,
+        /// Checkpoints that could not be read or written, and why.
+        trouble: Vec<String>,
     },
     /// Our own model.
     Trained {
@@ -133,11 +137,25 @@ impl Worker {
         node: &NodePlan,
         make: MakeLearner,
     ) -> std::io::Result<(Self, mpsc::Receiver<Done>)> {
+        Self::start_in(plan, node, make, None)
+    }
+
+    /// As [`start`](Self::start), with a folder for checkpoints, which it goes on from.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start_in(
+        plan: &Plan,
+        node: &NodePlan,
+        make: MakeLearner,
+        state_dir: Option<&Path>,
+    ) -> std::io::Result<(Self, mpsc::Receiver<Done>)> {
         let (jobs, queue) = channel::sync_channel(JOBS_MAX);
         let (done, results) = mpsc::channel(JOBS_MAX);
-        let (plan, node) = (plan.clone(), node.clone());
+        let (plan, node, state_dir) = (plan.clone(), node.clone(), state_dir.map(Path::to_owned));
         std::thread::Builder::new().name("learning".into()).spawn(move || {
-            let made = make(&plan, &node).and_then(|learner| Works::new(learner, &plan, &node));
+            let made = make(&plan, &node)
+                .and_then(|learner| Works::new(learner, &plan, &node, state_dir.as_deref()));
             let mut works = match made {
                 Ok(works) => works,
                 Err(error) => {
@@ -176,10 +194,19 @@ struct Works {
     /// The mean weight of a model, for the printed form of Eq. 4: samples of a twin, over the network.
     mean_weight: f64,
     current: Option<Arc<Vec<f32>>>,
+    /// Where checkpoints go, in a run.
+    shelf: Option<Shelf>,
 }
 
 impl Works {
-    fn new(learner: Box<dyn Learner>, plan: &Plan, node: &NodePlan) -> Result<Self, LearnerError> {
+    fn new(
+        learner: Box<dyn Learner>,
+        plan: &Plan,
+        node: &NodePlan,
+        state_dir: Option<&Path>,
+    ) -> Result<Self, LearnerError> {
+        let identity = Identity::of(plan).map_err(LearnerError::of)?;
+        let shelf = state_dir.map(|dir| Shelf::new(dir, identity, learner.layout()));
         let settings = &plan.topology().learning;
         let rule = match settings.aggregation {
             Aggregation::Mean => Rule::Mean,
@@ -203,21 +230,14 @@ impl Works {
             baseline: None,
             mean_weight: (samples / twins as f64).max(f64::MIN_POSITIVE),
             current: None,
+            shelf,
         })
     }
 
     fn run(&mut self, job: Job) -> Result<Done, LearnerError> {
         match job {
-            Job::Begin => {
-                let first = self.learner.initial();
-                self.global(0, first, Vec::new(), Duration::ZERO)
-            }
-            Job::Train { round, global, fraction } => {
-                if let Some(fraction) = fraction {
-                    self.learner.set_fraction(fraction);
-                }
-                self.train(round, &global)
-            }
+            Job::Begin => self.begin(),
+            Job::Train { round, global } => self.train(round, &global),
             Job::Verify { round, owner, body } => self.verify(round, owner, &body),
             Job::Finish { round, models } => self.finish(round, &models),
         }
@@ -227,7 +247,55 @@ impl Works {
         wire::decode(body, self.learner.parameters()).map_err(LearnerError::of)
     }
 
+    /// The model of the last checkpoint, or else the first of all.
+    fn begin(&mut self) -> Result<Done, LearnerError> {
+        let Some(shelf) = &self.shelf else {
+            let first = self.learner.initial();
+            return self.global(0, first, Vec::new(), Duration::ZERO);
+        };
+        let (found, damaged) = shelf.newest().map_err(LearnerError::of)?;
+        let unread: Vec<String> = damaged.iter().map(ToString::to_string).collect();
+        let mut begun = match found {
+            Some(Global { round, parameters, residual }) => {
+                self.encoder.restore(residual);
+                self.announce(round, parameters, Vec::new(), Duration::ZERO)?
+            }
+            None => {
+                let first = self.learner.initial();
+                self.global(0, first, Vec::new(), Duration::ZERO)?
+            }
+        };
+        if let Done::Global { round, restored, trouble, .. } = &mut begun {
+            *restored = *round > 0;
+            trouble.extend(unread);
+        }
+        Ok(begun)
+    }
+
+    /// Keeps a global model, and makes it ready to be sent.
     fn global(
+        &mut self,
+        round: u64,
+        parameters: Vec<f32>,
+        refused: Vec<(usize, String)>,
+        aggregate: Duration,
+    ) -> Result<Done, LearnerError> {
+        let mut unwritten = None;
+        let mut parameters = parameters;
+        if let Some(shelf) = &self.shelf {
+            // What was rounded off before it is written: whoever goes on from here sends the same bytes.
+            let global = Global { round, parameters, residual: self.encoder.residual().to_vec() };
+            unwritten = shelf.save(&global).err().map(|error| error.to_string());
+            parameters = global.parameters;
+        }
+        let mut done = self.announce(round, parameters, refused, aggregate)?;
+        if let Done::Global { trouble, .. } = &mut done {
+            trouble.extend(unwritten);
+        }
+        Ok(done)
+    }
+
+    fn announce(
         &mut self,
         round: u64,
         parameters: Vec<f32>,
@@ -238,7 +306,29 @@ impl Works {
         let body = Bytes::from(self.encoder.encode(&parameters));
         let digest = digest(&parameters);
         self.current = Some(Arc::new(parameters));
-        Ok(Done::Global { round, body, digest, judgement, refused, aggregate })
+        let (restored, trouble) = (false, Vec::new());
+        Ok(Done::Global { round, body, digest, judgement, refused, aggregate, restored, trouble })
+    }
+
+    /// Writes our own model; what is rounded off goes on from the round before, also across a restart.
+    fn encode(&mut self, round: u64, own: &[f32]) -> Bytes {
+        let Some(shelf) = self.shelf.as_ref().filter(|_| self.encoder.rounds()) else {
+            return self.encoder.encode(own).into();
+        };
+        if self.encoder.residual().is_empty() {
+            match shelf.residual(round.saturating_sub(1)) {
+                Ok(residual) => {
+                    let fits = |residual: &Vec<f32>| residual.len() == own.len();
+                    self.encoder.restore(residual.filter(fits).unwrap_or_default());
+                }
+                Err(error) => tracing::warn!(%error, "begins without what was rounded off before"),
+            }
+        }
+        let body = self.encoder.encode(own).into();
+        if let Err(error) = shelf.save_residual(round, self.encoder.residual()) {
+            tracing::warn!(%error, "what was rounded off is lost if this node is started again");
+        }
+        body
     }
 
     fn train(&mut self, round: u64, global: &[u8]) -> Result<Done, LearnerError> {
@@ -266,7 +356,7 @@ impl Works {
         if let Some(poison) = self.poison {
             spoil(&mut own, &global, poison, self.seed ^ round);
         }
-        let body = Bytes::from(self.encoder.encode(&own));
+        let body = self.encode(round, &own);
         Ok(Done::Trained {
             round,
             body,
@@ -386,7 +476,6 @@ mod tests {
         fn twins(&self) -> Vec<UserId> {
             self.0.clone()
         }
-        fn set_fraction(&mut self, _: f64) {}
         fn train(&mut self, twin: UserId, _: u64, global: &[f32]) -> Result<Trained, LearnerError> {
             let parameters = global.iter().map(|value| value + (1.0 - value) / 2.0).collect();
             let samples = 1 + u64::from(twin.0);
@@ -426,7 +515,7 @@ mod tests {
             panic!()
         };
         assert_eq!(judgement.unwrap().loss, 2.0);
-        let job = Job::Train { round: 1, global: first, fraction: None };
+        let job = Job::Train { round: 1, global: first };
         let Done::Trained { round: 1, body: own, twins: 3, samples: 6, .. } = next(&worker, &mut done, job)
         else {
             panic!()
@@ -452,7 +541,7 @@ mod tests {
     #[test]
     fn bad_models_are_found_out() {
         let (worker, mut done) = worker("");
-        next(&worker, &mut done, Job::Train { round: 1, global: body(&[0.0, 0.0]), fraction: None });
+        next(&worker, &mut done, Job::Train { round: 1, global: body(&[0.0, 0.0]) });
         let mut fault = |of: Bytes| {
             let job = Job::Verify { round: 1, owner: 2, body: of };
             let Done::Verified { round: 1, owner: 2, fault, .. } = next(&worker, &mut done, job) else {
@@ -469,7 +558,7 @@ mod tests {
     #[test]
     fn a_poisoner_sends_what_its_poison_says() {
         let (worker, mut done) = worker("poison = { bs1 = \"sign-flip\" }");
-        let job = Job::Train { round: 1, global: body(&[0.0, 0.0]), fraction: None };
+        let job = Job::Train { round: 1, global: body(&[0.0, 0.0]) };
         let Done::Trained { body: own, .. } = next(&worker, &mut done, job) else { panic!() };
         assert_eq!(wire::decode(&own, 2).unwrap(), [-1.5, -1.5]);
     }
@@ -477,7 +566,7 @@ mod tests {
     #[test]
     fn a_job_that_fails_says_why_and_the_next_one_is_done() {
         let (worker, mut done) = worker("");
-        let job = Job::Train { round: 1, global: Bytes::from_static(b"no model"), fraction: None };
+        let job = Job::Train { round: 1, global: Bytes::from_static(b"no model") };
         assert!(matches!(next(&worker, &mut done, job), Done::Failed(why) if why.contains("not a model")));
         assert!(matches!(next(&worker, &mut done, Job::Begin), Done::Global { .. }));
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use dtwn_model::ids::{BsId, UserId};
 use dtwn_proto::{
     event::{Transfer, What},
-    node::{self, Announced, Header, ModelHeader, TwinState},
+    node::{self, Header, ModelHeader, TwinState},
 };
 
 use super::{
@@ -19,16 +19,12 @@ use super::{
 };
 use crate::{
     agent::{AgentError, Node, node_name},
-    association::{acting::Acting, ground::Ground},
-    bus::{Bus, Incoming, Key, Message, PeerConfig},
+    bus::{Bus, Incoming, PeerConfig},
     chain::{self, ChainHandle},
 };
 
 /// How often the age of the twins is reported, wall time.
 const AGES_PERIOD: Duration = Duration::from_secs(1);
-
-/// Only the newest association is worth telling.
-const ASSOCIATION_KEY: Key = Key(2);
 
 /// Runs a BS for as long as it is polled.
 ///
@@ -40,10 +36,9 @@ pub async fn run(node: Node, bs: BsId) -> Result<(), AgentError> {
     let chain = chain::join(&node, &bus)?;
     node.ready(vec![bus.clone()]);
     let names: Vec<String> = (0..node.plan.bs_count()).map(|i| node.plan.nodes[1 + i].name.clone()).collect();
-    let acting = Acting::start(&node, bs, Ground::start(&node, chain.as_ref())?)?;
     let mut training = Training::start(&node, chain.as_ref(), &names)?;
     let mut station = Station {
-        predictor: Predictor::new(std::sync::Arc::clone(&node.association)),
+        predictor: Predictor::new(&node.plan),
         names,
         node,
         bus,
@@ -52,18 +47,16 @@ pub async fn run(node: Node, bs: BsId) -> Result<(), AgentError> {
         round: 0,
         seen: HashSet::new(),
         twins: HashMap::new(),
-        acting,
-        undecided: None,
     };
+    station.join();
     let mut ages = tokio::time::interval(AGES_PERIOD);
     loop {
         tokio::select! {
             incoming = receiver.recv() => match incoming {
-                Some(incoming) => station.take(incoming, training.as_mut()).await?,
+                Some(incoming) => station.take(incoming, training.as_mut()).await,
                 None => return Ok(()),
             },
             _ = ages.tick() => station.report_ages(),
-            () = chain_of(station.acting.as_mut()) => station.act(training.as_mut())?,
             turn = next(training.as_mut()) => {
                 if let Some(training) = &mut training
                     && let Some((round, body)) = training.turn(&station.node, station.round, turn)?
@@ -80,14 +73,6 @@ pub async fn run(node: Node, bs: BsId) -> Result<(), AgentError> {
 async fn next(training: Option<&mut Training>) -> Turn {
     match training {
         Some(training) => training.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The records that decisions rest on; nothing, for ever, where none are made.
-async fn chain_of(acting: Option<&mut Acting>) {
-    match acting {
-        Some(acting) => acting.next().await,
         None => std::future::pending().await,
     }
 }
@@ -135,14 +120,10 @@ struct Station {
     /// Origins whose model of the current round is here.
     seen: HashSet<String>,
     twins: HashMap<UserId, Twin>,
-    /// Our part in decisions, where a policy makes them.
-    acting: Option<Acting>,
-    /// The global model of a round whose association is not settled yet.
-    undecided: Option<(ModelHeader, Bytes, Incoming)>,
 }
 
 impl Station {
-    async fn take(&mut self, incoming: Incoming, training: Option<&mut Training>) -> Result<(), AgentError> {
+    async fn take(&mut self, incoming: Incoming, training: Option<&mut Training>) {
         let from = incoming.from.as_str();
         match node::decode(&incoming.body) {
             Ok((Header::Model(header), body)) => match model::check(&header, &body) {
@@ -150,49 +131,12 @@ impl Station {
                 Err(error) => tracing::warn!(from, %error, "refused a model"),
             },
             Ok((Header::TwinState(state), _)) => self.take_state(from, &state, &incoming),
+            Ok((Header::Join, _)) => tracing::warn!(from, "refused a message that is for the MBS"),
             Ok((Header::Chain(header), body)) => {
                 chain::take(self.chain.as_ref(), incoming.from, header, body).await;
             }
-            Ok((Header::Decide(decide), _)) => {
-                if let Some(acting) = self.acting.as_mut().filter(|_| from == self.node.plan.nodes[0].name) {
-                    acting.called(&self.node, decide);
-                }
-                self.act(training)?;
-            }
-            Ok((Header::Association(header), body)) => {
-                if let Some(acting) = self.acting.as_mut().filter(|_| from == self.node.plan.nodes[0].name) {
-                    match Announced::decode(&body) {
-                        Ok(announced) => acting.heard(header, announced),
-                        Err(error) => tracing::warn!(from, %error, "refused an association"),
-                    }
-                }
-                self.act(training)?;
-            }
             Err(error) => tracing::warn!(from, %error, "refused a message"),
         }
-        Ok(())
-    }
-
-    /// Decides what can be decided, tells our users of what is in force, and begins the round that waited for it.
-    fn act(&mut self, training: Option<&mut Training>) -> Result<(), AgentError> {
-        let Some(acting) = &mut self.acting else { return Ok(()) };
-        if let Some((header, announced)) = acting.turn(&self.node)? {
-            let body = announced.encode().map_err(|error| AgentError::Instructions(error.to_string()))?;
-            let message = node::encode(&Header::Association(header), &body)
-                .map_err(|error| AgentError::Instructions(error.to_string()))?;
-            for (peer, _) in self.bus.stats().peers {
-                if self.node.plan.users().any(|user| user.name == peer.as_str()) {
-                    // Whoever has left the bus meanwhile hears it elsewhere.
-                    let _ =
-                        self.bus.send(&peer, Message::control(message.clone()).superseding(ASSOCIATION_KEY));
-                }
-            }
-        }
-        if let Some((header, body, incoming)) = self.undecided.take() {
-            let from = incoming.from.as_str().to_owned();
-            self.take_model(&from, &header, &body, &incoming, training);
-        }
-        Ok(())
     }
 
     fn take_model(
@@ -205,21 +149,18 @@ impl Station {
     ) {
         let mbs = &self.node.plan.nodes[0].name;
         if header.origin == *mbs && from == mbs {
-            if self.acting.as_ref().is_some_and(|acting| !acting.is_settled(header.round)) {
-                // It comes over another connection than what was decided, and may overtake that.
-                if header.round > self.round {
-                    self.undecided = Some((header.clone(), body.clone(), incoming.clone()));
-                }
+            // An MBS that was started again opens a round a second time.
+            if header.round == self.round
+                && let Some(own) = training.as_deref().and_then(|training| training.sent(header.round))
+            {
+                self.send_to_mbs(header.round, own);
                 return;
             }
             if header.round > self.round {
                 self.report_model("model-down", header, body.len(), incoming.received_at_ns);
                 self.open(header.round);
                 match training {
-                    Some(training) => {
-                        let cpu = self.acting.as_mut().and_then(|acting| acting.cpu(header.round));
-                        training.open(&self.node, self.bs, cpu, header.round, body.clone());
-                    }
+                    Some(training) => training.open(&self.node, header.round, body.clone()),
                     None => {
                         let bytes = self.node.plan.topology().cost.model_size.get() as usize;
                         let body = model::body(self.node.seed(), header.round, &self.node.me().name, bytes);
@@ -266,15 +207,32 @@ impl Station {
 
     /// Sends our own model to the MBS and on its way to the other BSs.
     fn answer(&self, round: u64, body: &[u8]) {
-        let origin = self.node.me().name.clone();
-        match model::message(round, &origin, self.node.clock.now_ns(), body) {
-            Ok(message) => {
-                if let Ok(mbs) = node_name(&self.node.plan.nodes[0].name) {
-                    model::send(&self.bus, mbs, &origin, message.clone());
-                }
-                self.pass_on(self.bs.index(), &message);
-            }
-            Err(error) => tracing::error!(%error, "no model could be sent"),
+        if let Some(message) = self.send_to_mbs(round, body) {
+            self.pass_on(self.bs.index(), &message);
+        }
+    }
+
+    /// Sends our own model to the MBS; the message, to be passed on.
+    fn send_to_mbs(&self, round: u64, body: &[u8]) -> Option<Bytes> {
+        let origin = &self.node.me().name;
+        let message = model::message(round, origin, self.node.clock.now_ns(), body)
+            .inspect_err(|error| tracing::error!(%error, "no model could be sent"))
+            .ok()?;
+        let mbs = node_name(&self.node.plan.nodes[0].name).ok()?;
+        model::send(&self.bus, mbs, origin, message.clone());
+        Some(message)
+    }
+
+    /// A BS that was started again may have missed what opened the round.
+    fn join(&self) {
+        let learns = self.node.plan.topology().learning.enabled;
+        if !learns || self.node.boot() == 0 {
+            return;
+        }
+        if let (Ok(mbs), Ok(message)) =
+            (node_name(&self.node.plan.nodes[0].name), node::encode(&Header::Join, &[]))
+        {
+            model::send(&self.bus, mbs, &self.node.me().name, message);
         }
     }
 

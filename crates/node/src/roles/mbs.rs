@@ -17,7 +17,6 @@ use tokio::{
 use super::{model, prediction::Predictor, training};
 use crate::{
     agent::{AgentError, Node, node_name},
-    association::{chair::Chair, ground::Ground},
     bus::{Bus, Incoming, Receiver},
     chain::{self, ChainHandle, ChainNews},
     learning::{
@@ -53,17 +52,16 @@ pub async fn run(node: Node) -> Result<(), AgentError> {
                 while others.recv().await.is_some() {}
                 return std::future::pending().await;
             }
-            let chair = Ground::start(&node, chain.as_ref())?.map(Chair::new);
             let learning = training::worker(&node)?;
             let news = chain.as_ref().map(ChainHandle::subscribe);
             Rounds {
-                predictor: Predictor::new(std::sync::Arc::clone(&node.association)),
+                predictor: Predictor::new(&node.plan),
                 node,
                 bus,
                 receiver: others,
                 names,
+                opening: Bytes::new(),
                 learning,
-                chair,
                 chain: chain.clone(),
                 news,
             }
@@ -101,10 +99,10 @@ struct Rounds {
     receiver: mpsc::Receiver<Incoming>,
     names: Vec<String>,
     predictor: Predictor,
+    /// What opened the round.
+    opening: Bytes,
     /// The thread that aggregates and judges, where models are trained.
     learning: Option<(Worker, mpsc::Receiver<Done>)>,
-    /// Our part in decisions, where a policy makes them.
-    chair: Option<Chair>,
     chain: Option<ChainHandle>,
     news: Option<broadcast::Receiver<ChainNews>>,
 }
@@ -128,18 +126,18 @@ enum Finding {
 
 impl Rounds {
     async fn run(mut self) -> Result<(), AgentError> {
-        let mut global = self.first().await?;
-        let mut round = 0;
+        // The last round that is over, and the model that it made.
+        let (mut round, mut global) = match self.first().await? {
+            Some((round, body)) => (round, Some(body)),
+            None => (0, None),
+        };
         loop {
             round += 1;
-            if let Some(chair) = &mut self.chair {
-                chair.decide(&self.node, &self.bus, &self.names, round).await?;
-            }
             let began_ns = self.node.clock.now_ns();
-            self.open(round, global.as_ref())?;
+            self.opening = self.open(round, global.as_ref())?;
             let harvest = self.close(round, began_ns).await;
             if global.is_some() {
-                global = self.finish(round, &harvest).await?;
+                global = self.finish(round, &harvest).await?.map(|(_, body)| body);
             }
             let (completed_by, missed_by) = (0..self.names.len())
                 .map(|bs| self.names[bs].clone())
@@ -149,8 +147,9 @@ impl Rounds {
         }
     }
 
-    /// The global model that everything starts from; `None` where nothing is trained.
-    async fn first(&mut self) -> Result<Option<Bytes>, AgentError> {
+    /// The global model that everything starts from, or that of the last checkpoint, with the round that made it; `None` where nothing
+    /// is trained.
+    async fn first(&mut self) -> Result<Option<(u64, Bytes)>, AgentError> {
         if self.learning.is_none() {
             return Ok(None);
         }
@@ -159,8 +158,8 @@ impl Rounds {
     }
 
     /// Puts the models that count together (Eq. 5); with too few, the global model stays.
-    async fn finish(&mut self, round: u64, harvest: &Harvest) -> Result<Option<Bytes>, AgentError> {
-        let weights = learner::weights_under(&self.node.plan, &self.node.association.now());
+    async fn finish(&mut self, round: u64, harvest: &Harvest) -> Result<Option<(u64, Bytes)>, AgentError> {
+        let weights = learner::weights(&self.node.plan);
         let models = harvest.accepted.iter().map(|(bs, body)| (*bs, body.clone(), weights[*bs]));
         let mut models: Vec<_> = models.collect();
         let least = self.node.plan.topology().learning.min_bs as usize;
@@ -176,15 +175,18 @@ impl Rounds {
     }
 
     /// Has a job done that ends in a global model, and reports that.
-    async fn work(&mut self, job: Job, harvest: &Harvest) -> Result<Option<Bytes>, AgentError> {
+    async fn work(&mut self, job: Job, harvest: &Harvest) -> Result<Option<(u64, Bytes)>, AgentError> {
         let Some((worker, results)) = &mut self.learning else { return Ok(None) };
         if !worker.ask(job) {
             // A thread that ended has said why.
             tracing::error!("the learning thread takes no job");
         }
-        let (round, body, digest, judgement, refused, aggregate) = match results.recv().await {
-            Some(Done::Global { round, body, digest, judgement, refused, aggregate }) => {
-                (round, body, digest, judgement, refused, aggregate)
+        let (round, body, digest, judgement, refused, aggregate, restored) = match results.recv().await {
+            Some(Done::Global { round, body, digest, judgement, refused, aggregate, restored, trouble }) => {
+                for text in trouble {
+                    self.node.reporter.event(What::Notice { level: Level::Warning, text });
+                }
+                (round, body, digest, judgement, refused, aggregate, restored)
             }
             Some(Done::Failed(why)) => return Err(AgentError::Learning(why)),
             Some(other) => return Err(AgentError::Learning(format!("an answer to no question: {other:?}"))),
@@ -196,7 +198,8 @@ impl Rounds {
             tracing::warn!(bs = self.names[*bs], why, "refused a model");
         }
         let settled = |bs: &usize| harvest.accepted.contains_key(bs) || bad.contains(bs);
-        let late = (0..self.names.len()).filter(|bs| round > 0 && !settled(bs));
+        // Who was in a round that is gone on from was reported when it ended.
+        let late = (0..self.names.len()).filter(|bs| round > 0 && !restored && !settled(bs));
         let dataset =
             if self.node.plan.topology().learning.data.is_some() { "cifar-10" } else { "synthetic" };
         self.node.reporter.event(What::GlobalModel(GlobalModel {
@@ -209,12 +212,14 @@ impl Rounds {
             test_loss: judgement.map(|judged| judged.loss),
             test_accuracy: judgement.map(|judged| judged.accuracy),
             aggregate_wall_ms: aggregate.as_secs_f64() * 1000.0,
+            restored,
         }));
-        Ok(Some(body))
+        Ok(Some((round, body)))
     }
 
-    /// Sends the global model to every BS; where nothing is trained, random bytes of its size.
-    fn open(&self, round: u64, global: Option<&Bytes>) -> Result<(), AgentError> {
+    /// Sends the global model to every BS; where nothing is trained, random bytes of its size. The message comes back, for BSs that are
+    /// started later.
+    fn open(&self, round: u64, global: Option<&Bytes>) -> Result<Bytes, AgentError> {
         let origin = &self.node.me().name;
         let body = global.cloned().unwrap_or_else(|| {
             let bytes = self.node.plan.topology().cost.model_size.get() as usize;
@@ -225,7 +230,7 @@ impl Rounds {
         for name in &self.names {
             model::send(&self.bus, node_name(name)?, origin, message.clone());
         }
-        Ok(())
+        Ok(message)
     }
 
     /// Waits for the BSs' models until all are here, and settled on the chain where it verifies, or the deadline has passed.
@@ -300,6 +305,11 @@ impl Rounds {
                         None
                     }
                 }
+            }
+            Ok((Header::Join, _)) if self.names.iter().any(|name| name == from) => {
+                // One at most waits for each BS: a newer one takes its place.
+                model::send(&self.bus, incoming.from.clone(), &self.node.me().name, self.opening.clone());
+                None
             }
             Ok(_) => {
                 tracing::warn!(from, "refused a message that is not for the MBS");

@@ -11,7 +11,7 @@ use dtwn_chain::{
     tx::{BodyRef, Payload, Verdict},
     types::{Digest, ReplicaId},
 };
-use dtwn_model::{cost, ids::BsId, topology::Compute, units::Hertz};
+use dtwn_model::{cost, topology::Compute};
 use dtwn_proto::event::{Level, LocalModel, Verification, What};
 use tokio::{
     sync::{broadcast, mpsc},
@@ -55,9 +55,9 @@ pub(super) struct Training {
     /// Models that were handed to the thread to be checked.
     asked: HashSet<[u8; 32]>,
     began_ns: u64,
-    /// f in this round.
-    cpu: Option<Hertz>,
     waiting: Option<Waiting>,
+    /// The model that we sent last, and its round.
+    sent: Option<(u64, Bytes)>,
     failure: String,
 }
 
@@ -81,8 +81,8 @@ impl Training {
             bodies: HashMap::new(),
             asked: HashSet::new(),
             began_ns: 0,
-            cpu: node.me().cpu,
             waiting: None,
+            sent: None,
             failure: String::new(),
         }))
     }
@@ -103,18 +103,20 @@ impl Training {
     }
 
     /// Opens a round: everything older is of no use any more.
-    /// `cpu` is this round's f where that changes.
-    pub(super) fn open(&mut self, node: &Node, bs: BsId, cpu: Option<Hertz>, round: u64, global: Bytes) {
-        self.cpu = cpu.or(node.me().cpu);
+    pub(super) fn open(&mut self, node: &Node, round: u64, global: Bytes) {
         self.bodies.retain(|_, (of, _)| *of >= round);
         let bodies = &self.bodies;
         self.asked.retain(|digest| bodies.contains_key(digest));
         self.waiting = None;
         self.began_ns = node.clock.now_ns();
-        if !self.worker.ask(Job::Train { round, global, fraction: Some(node.association.now().fraction(bs)) })
-        {
+        if !self.worker.ask(Job::Train { round, global }) {
             notice(node, Level::Error, format!("round {round} is left out: learning is behind"));
         }
+    }
+
+    /// Our model of a round, where we have sent it already.
+    pub(super) fn sent(&self, round: u64) -> Option<&Bytes> {
+        self.sent.as_ref().filter(|(of, _)| *of == round).map(|(_, body)| body)
     }
 
     /// Keeps another BS's model, to be checked once the chain has its record.
@@ -143,6 +145,7 @@ impl Training {
                 let round = waiting.report.round;
                 node.reporter.event(What::LocalModel(waiting.report));
                 self.record(round, &waiting.body);
+                self.sent = Some((round, waiting.body.clone()));
                 return Ok(Some((round, waiting.body)));
             }
         }
@@ -157,7 +160,7 @@ impl Training {
                 }
                 let spent_ns = node.clock.now_ns().saturating_sub(self.began_ns);
                 let spent_ms = spent_ns as f64 / 1e6;
-                let predicted_ms = 1000.0 * predicted_s(node, self.cpu, samples);
+                let predicted_ms = 1000.0 * predicted_s(node, samples);
                 let paced = node.plan.topology().learning.compute == Compute::Paced;
                 let wait_ms = if paced { (predicted_ms - spent_ms).max(0.0) } else { 0.0 };
                 let report = LocalModel {
@@ -248,7 +251,7 @@ pub(super) fn worker(node: &Node) -> Result<Option<(Worker, mpsc::Receiver<Done>
         return Ok(None);
     }
     let make = node.learner.ok_or_else(|| AgentError::Learning("only dtwn-agent can train".into()))?;
-    let started = Worker::start(&node.plan, node.me(), make);
+    let started = Worker::start_in(&node.plan, node.me(), make, Some(node.state_dir()));
     started.map(Some).map_err(|error| AgentError::Learning(format!("no thread for it: {error}")))
 }
 
@@ -268,8 +271,9 @@ pub(super) async fn chain_went_on(news: &mut Option<broadcast::Receiver<ChainNew
     }
 }
 
-/// Eq. 12: how long a processor takes for so many samples, emulated.
-fn predicted_s(node: &Node, cpu: Option<Hertz>, samples: u64) -> f64 {
+/// Eq. 12: how long this node's processor takes for so many samples, emulated.
+fn predicted_s(node: &Node, samples: u64) -> f64 {
+    let cpu = node.me().cpu;
     cpu.map_or(0.0, |cpu| cost::training_s(&node.plan.topology().cost, samples as f64, cpu))
 }
 

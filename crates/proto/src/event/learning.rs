@@ -67,4 +67,7 @@ pub struct GlobalModel {
     pub test_accuracy: Option<f64>,
     /// Wall milliseconds that Eq. 5 took.
     pub aggregate_wall_ms: f64,
+    /// Whether it is that of a checkpoint, from which the MBS goes on.
+    #[serde(default)]
+    pub restored: bool,
 }
