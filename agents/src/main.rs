@@ -177,7 +177,7 @@ enum Failure {
     Output(#[from] io::Error),
     #[error("cannot write the result: {0}")]
     Json(#[from] serde_json::Error),
-    #[error("cannot start again with {name} set: {error}", name = runtime::PRIMITIVE_CACHE.0)]
+    #[error("cannot start again with the environment that training needs: {error}")]
     Restart { error: io::Error },
 }
 

@@ -4,27 +4,23 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use dtwn_node::learning::ENVIRONMENT;
 use tch::{Cuda, Device};
 
 use crate::{Error, TORCH_VERSION};
 
-/// How many compiled oneDNN primitives a process keeps, with the value that every torch process of dtwn runs under.
+/// Makes sure that all of [`ENVIRONMENT`] is set, by starting this program anew with it where it is not. What is set already stays.
 ///
-/// oneDNN compiles one primitive for each batch size and keeps 1024 by default. Twins train on batches of varying
-/// sizes, and memory then grows without bound: 943 MB against 233 MB after 600 steps.
-pub const PRIMITIVE_CACHE: (&str, &str) = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8");
-
-/// Makes sure that [`PRIMITIVE_CACHE`] is set, by starting this program anew with it where it is not.
-///
-/// oneDNN reads the environment once, and a program cannot change its own environment soundly. Whoever starts a torch
-/// process often sets the variable himself and saves the second start.
+/// A program cannot change its own environment soundly, and what matters here is read before `main`. Whoever starts a torch process
+/// often sets the variables himself and saves the second start.
 ///
 /// # Errors
 ///
 /// When the program cannot be started again.
 pub fn ensure_environment() -> io::Result<()> {
-    let (name, value) = PRIMITIVE_CACHE;
-    if std::env::var_os(name).is_some() {
+    let missing = ENVIRONMENT.into_iter().filter(|(name, _)| std::env::var_os(name).is_none());
+    let missing: Vec<(&str, &str)> = missing.collect();
+    if missing.is_empty() {
         return Ok(());
     }
     let mut arguments = std::env::args_os();
@@ -32,7 +28,7 @@ pub fn ensure_environment() -> io::Result<()> {
     if let Some(own_name) = arguments.next() {
         again.arg0(own_name);
     }
-    Err(again.args(arguments).env(name, value).exec())
+    Err(again.args(arguments).envs(missing).exec())
 }
 
 /// Sets the threads that one operation may use (1 for a base station). To be called once, before the first tensor.

@@ -229,8 +229,8 @@ fn train(
     for assignment in overrides.set.iter().chain(&own) {
         command.args(["--set", assignment]);
     }
-    // It would otherwise start itself again with this.
-    command.env("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8");
+    // It would otherwise start itself again with these.
+    command.envs(dtwn_node::learning::ENVIRONMENT);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut worker = command.spawn().map_err(Error::file("start", program))?;
     let (mut dataset, mut accuracies) = (String::new(), Vec::new());

@@ -342,8 +342,7 @@ impl Session {
         let trains = self.plan.topology().learning.trains() && !matches!(planned.role, Role::Users);
         let mut command = if trains {
             let mut command = Command::new(agent_program::find().ok_or_else(agent_program::missing)?);
-            // oneDNN reads it before main: without it, batches of many sizes would make the process grow without bound.
-            command.arg("node").env("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8");
+            command.arg("node").envs(dtwn_node::learning::ENVIRONMENT);
             command
         } else {
             let mut command = Command::new(own_program()?);

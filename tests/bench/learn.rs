@@ -75,7 +75,7 @@ impl Bench {
     /// A command line of the program that trains.
     pub fn train(&self, job: &str, topology: &Path) -> Command {
         let mut command = Command::new(&self.agent);
-        command.arg(job).arg(topology).env("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8").stdin(Stdio::null());
+        command.arg(job).arg(topology).envs(dtwn_node::learning::ENVIRONMENT).stdin(Stdio::null());
         command
     }
 

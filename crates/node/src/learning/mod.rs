@@ -19,3 +19,19 @@ pub mod learner;
 pub mod partition;
 pub mod wire;
 pub mod work;
+
+/// What every process that trains runs under, by name and value. oneDNN and the allocator read it before `main`.
+///
+/// oneDNN compiles its primitives for each batch size, seven or more for a step, and keeps 1024 by default: twins of many sizes would
+/// make a process grow without bound. 32 hold those of a step of training and of judging.
+///
+/// A model, its gradient and its momentum are vectors of 8.6 MB, made anew for each twin, the gradient in each step. By default the
+/// allocator has the kernel map and clear them each time, in a thread even more often: a tenth of the time of training. So vectors of
+/// less than 32 MB, the most that glibc takes for it, are kept, up to 256 MB of them, for all threads together; the data set, which is
+/// larger and read but once, goes back to the kernel.
+pub const ENVIRONMENT: [(&str, &str); 4] = [
+    ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32"),
+    ("MALLOC_MMAP_THRESHOLD_", "33554432"),
+    ("MALLOC_TRIM_THRESHOLD_", "268435456"),
+    ("MALLOC_ARENA_MAX", "1"),
+];
