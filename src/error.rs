@@ -26,6 +26,13 @@ pub enum Error {
     #[error(transparent)]
     Policy(#[from] dtwn_model::association::PolicyError),
 
+    /// A policy that cannot decide while this network runs.
+    #[error(transparent)]
+    #[diagnostic(help(
+        "`association.policy = \"fixed\"` decides nothing; `dtwn compare` compares policies without a run"
+    ))]
+    Deploy(#[from] dtwn_model::association::DeployError),
+
     /// The machine lacks something that a network needs.
     #[error("{what}")]
     #[diagnostic(help("{help}"))]
@@ -203,6 +210,7 @@ impl Error {
             | Self::Data(_)
             | Self::Checkpoint(_)
             | Self::OtherNetwork { .. }
+            | Self::Deploy(_)
             | Self::Machine { .. }
             | Self::System(_)
             | Self::Air(_) => exit::CONFIGURATION,

@@ -193,7 +193,10 @@ impl RunState {
                     }
                 }
             }
-            What::Transfer(transfer) => self.add_transfer(transfer),
+            What::Transfer(transfer) => {
+                self.association.sent(transfer);
+                self.add_transfer(transfer);
+            }
             What::TwinAges { twins, p50_ms, p99_ms } => {
                 self.twin_ages.insert(event.node.clone(), (*twins, *p50_ms, *p99_ms));
             }
@@ -203,11 +206,18 @@ impl RunState {
                 self.association.round_ended(round);
             }
             What::Association(decision) => self.association.decided(decision),
-            What::LocalModel(model) => self.learning.trained(&event.node, model),
+            What::Decided { round, decision_us, .. } => self.association.acted(*round, *decision_us),
+            What::LocalModel(model) => {
+                self.association.trained(model);
+                self.learning.trained(&event.node, model);
+            }
             What::Verification(finding) => self.learning.verified(&event.node, finding),
             What::GlobalModel(model) => self.learning.globalised(model),
             What::ChainProgress(report) => self.chain.progress(&event.node, event.at_ns, report),
-            What::ChainBlocks { blocks, .. } => self.chain.finalized(&event.node, blocks),
+            What::ChainBlocks { blocks, .. } => {
+                self.association.finalized(blocks);
+                self.chain.finalized(&event.node, blocks);
+            }
             What::ChainConflict { height, text } => {
                 self.chain.conflict(*height, &format!("{}: {text}", event.node));
             }

@@ -106,6 +106,10 @@ impl Learner for TorchLearner {
         self.twins.iter().map(|(id, _)| *id).collect()
     }
 
+    fn set_fraction(&mut self, fraction: f64) {
+        self.fraction = fraction;
+    }
+
     fn train(&mut self, twin: UserId, round: u64, global: &[f32]) -> Result<Trained, LearnerError> {
         let own = self.twins.iter().find(|(id, _)| *id == twin);
         let (_, own) = own.ok_or_else(|| LearnerError(format!("no twin of user {} here", twin.0)))?;

@@ -63,7 +63,7 @@ pub fn compare(plan: &Plan, turns: u32) -> Result<Outcome, Error> {
         bare: Vec::new(),
     };
     for round in 0..=u64::from(turns) {
-        if !worker.ask(Job::Train { round: round + 1, global: global.clone() }) {
+        if !worker.ask(Job::Train { round: round + 1, global: global.clone(), fraction: None }) {
             return Err(LearnerError("the learning thread takes no job".into()).into());
         }
         let trained = done.blocking_recv();

@@ -9,7 +9,8 @@ use std::{
 
 use dtwn_model::{
     Plan,
-    topology::{self, Overrides},
+    association::check_deployed,
+    topology::{self, Overrides, PolicyName},
 };
 use dtwn_node::learning::data::Cifar10;
 use tokio::{
@@ -29,6 +30,8 @@ use crate::{
     tui,
 };
 
+/// The copy of a policy's file in a run directory.
+const POLICY_COPY: &str = "policy";
 /// Columns of a warning.
 const WIDTH: usize = 80;
 
@@ -47,7 +50,8 @@ pub struct Launched {
 /// # Errors
 /// When the topology is wrong, the machine does not suffice, or the name is taken.
 pub fn run(args: &UpArgs) -> Result<u8> {
-    let loaded = topology::load(&topology_file(args)?, &overrides(args)?)?;
+    let file = topology_file(args)?;
+    let loaded = topology::load(&file, &overrides(args)?)?;
     let plan = Plan::new(&loaded.topology)?;
     check_data(&plan)?;
     let origin = args.resume.as_ref().map(|run| model::origin(run, &args.out, &plan)).transpose()?;
@@ -63,11 +67,7 @@ pub fn run(args: &UpArgs) -> Result<u8> {
         plan::print(&plan, args.json)?;
         return Ok(exit::OK);
     }
-    if plan.topology().association.policy != topology::PolicyName::Fixed {
-        let policy = plan.topology().association.policy.as_str();
-        eprintln!("warning: association.policy = \"{policy}\" is compared and trained, but live rounds keep");
-        eprintln!("the first association and equal shares of the subchannels so far");
-    }
+    let policy_file = check_policy(&file, &plan)?;
     let name = args.name.clone().unwrap_or_else(|| loaded.topology.run.name.clone());
     check_name(&name)?;
     let to_watch = !args.detach && !args.headless;
@@ -80,7 +80,7 @@ pub fn run(args: &UpArgs) -> Result<u8> {
     if to_watch {
         tui::check_settings()?;
     }
-    let run_dir = prepare_run_dir(&args.out, &name, &plan, args, origin)?;
+    let run_dir = prepare_run_dir(&args.out, &name, &plan, policy_file.as_deref(), args, origin)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -170,10 +170,21 @@ fn topology_file(args: &UpArgs) -> Result<PathBuf> {
     }
 }
 
+/// Refuses a policy that cannot decide for this network; gives its file, where it has one.
+pub fn check_policy(topology_file: &Path, plan: &Plan) -> Result<Option<PathBuf>> {
+    let association = &plan.topology().association;
+    let filed = matches!(association.policy, PolicyName::Static | PolicyName::Maddpg);
+    let beside = |file: &String| topology_file.parent().unwrap_or(Path::new("")).join(file);
+    let file = association.file.as_ref().filter(|_| filed).map(beside);
+    check_deployed(plan, file.as_deref())?;
+    Ok(file)
+}
+
 fn prepare_run_dir(
     out: &Path,
     name: &str,
     plan: &Plan,
+    policy_file: Option<&Path>,
     args: &UpArgs,
     origin: Option<model::Origin>,
 ) -> Result<PathBuf> {
@@ -183,7 +194,14 @@ fn prepare_run_dir(
     let run_dir = create_run_dir(out, name)?;
     fs::create_dir(run_dir.join("logs")).map_err(Error::file("create", run_dir.join("logs")))?;
     let write = |path: PathBuf, text: String| fs::write(&path, text).map_err(Error::file("write", path));
-    write(RunFiles::topology(&run_dir), plan.topology().render()?)?;
+    let mut topology = plan.topology().clone();
+    if let Some(file) = policy_file {
+        // The run keeps a copy: what it was decided by stays with it.
+        let copy = run_dir.join(POLICY_COPY);
+        fs::copy(file, &copy).map_err(Error::file("copy", file))?;
+        topology.association.file = Some(POLICY_COPY.into());
+    }
+    write(RunFiles::topology(&run_dir), topology.render()?)?;
     if let Some(origin) = &origin {
         model::take_over(origin, &run_dir)?;
     }

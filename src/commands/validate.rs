@@ -5,7 +5,7 @@ use miette::Diagnostic;
 
 use super::{
     print_line,
-    up::{check_data, overrides_of},
+    up::{check_data, check_policy, overrides_of},
 };
 use crate::{
     cli::ValidateArgs,
@@ -36,6 +36,7 @@ fn check(file: &std::path::Path, args: &ValidateArgs) -> Result<String> {
     let loaded = topology::load(file, &overrides_of(&args.overrides))?;
     let plan = Plan::new(&loaded.topology).map_err(Error::from)?;
     check_data(&plan)?;
+    check_policy(file, &plan)?;
     if args.print {
         return Ok(loaded.topology.render()?);
     }

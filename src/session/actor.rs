@@ -13,6 +13,7 @@ use std::{
 use dtwn_air::CaptureId;
 use dtwn_model::{
     Plan,
+    ids::BsId,
     plan::{Association, Role},
     radio::TimeShares,
     topology::{Fading, OrNone},
@@ -20,7 +21,10 @@ use dtwn_model::{
 use dtwn_proto::{
     agent::{AgentConfig, FromAgent, ToAgent},
     control::Response,
-    event::{EndReason, Event, Level, NodeCounters, NodeInfo, SESSION, Sample, SessionStarted, What},
+    event::{
+        AssociationDecision, EndReason, Event, Level, NodeCounters, NodeInfo, SESSION, Sample,
+        SessionStarted, What,
+    },
     frame,
 };
 use dtwn_sys::userns::Privilege;
@@ -328,6 +332,7 @@ impl Session {
             signing_key: self.keys[node].to_bytes(),
             verifying_keys: verifying_keys(&self.plan, &self.keys),
             state_dir,
+            policy_file: RunFiles::policy(&self.run_dir, &self.plan),
         };
         let _ = to_agent.try_send(ToAgent::Start(Box::new(config)));
         self.processes[node].begin(pid, to_agent);
@@ -407,6 +412,11 @@ impl Session {
             FromAgent::Event { sequence, at_ns, what } => {
                 // Only the session speaks of processes, links and verdicts.
                 if is_for_agents(&what) {
+                    if let What::Association(decision) = &what
+                        && self.plan.nodes[node].role == Role::Mbs
+                    {
+                        self.associate(decision);
+                    }
                     let rounds = self.state.rounds;
                     self.publish(Event { node: name, sequence, at_ns, wall_unix_ns: unix_ns(), what });
                     if self.state.rounds > rounds
@@ -518,12 +528,46 @@ impl Session {
             return;
         }
         self.slot = slot;
+        self.set_rates();
+    }
+
+    /// Sets the rates of the slot, the time shares and the association in force.
+    fn set_rates(&mut self) {
+        let slot = self.slot;
         let rates = self.plan.rates_at(slot, &self.shares, &self.association);
         match self.air.set_rates(&rates) {
             Ok(rates) if !rates.is_empty() => self.emit(What::Rates { slot, rates }),
             Ok(_) => {}
             Err(error) => self.notice(Level::Error, format!("rates could not be set: {error}")),
         }
+    }
+
+    /// Gives the links the rates of what was decided; loss and delay stay. Whoever sends it may be wrong.
+    fn associate(&mut self, decision: &AssociationDecision) {
+        let stations = self.plan.bs_count();
+        let subchannels = self.plan.topology().radio.subchannels as usize;
+        let rows: Vec<Vec<f64>> = decision.tau.chunks(subchannels.max(1)).map(<[f64]>::to_vec).collect();
+        let shares = TimeShares::new(&rows).ok().filter(|_| decision.tau.len() == stations * subchannels);
+        let known = decision.serving.iter().all(|bs| usize::from(*bs) < stations);
+        let (Some(shares), true, true) = (shares, known, decision.serving.len() == self.plan.user_count())
+        else {
+            let text = format!("round {}: an association that is none of this network", decision.round);
+            return self.notice(Level::Error, text);
+        };
+        let serving = decision.serving.iter().map(|bs| BsId(u32::from(*bs))).collect();
+        let next = Association::new(serving);
+        for user in self.plan.users() {
+            let (Some(old), Some(new)) = (self.association.serving(user.id), next.serving(user.id)) else {
+                continue;
+            };
+            if old != new
+                && let Err(error) = self.air.hand_over(&self.plan, user.station, new)
+            {
+                tracing::error!(user = user.name, %error, "could not be handed over");
+            }
+        }
+        (self.shares, self.association) = (shares, next);
+        self.set_rates();
     }
 
     fn count_ring_drops(&mut self) {
@@ -828,6 +872,7 @@ fn is_for_agents(what: &What) -> bool {
             | What::TwinAges { .. }
             | What::Round(_)
             | What::Association(_)
+            | What::Decided { .. }
             | What::LocalModel(_)
             | What::Verification(_)
             | What::GlobalModel(_)

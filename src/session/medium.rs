@@ -123,6 +123,27 @@ impl Air {
         Ok(changed)
     }
 
+    /// Hands a user over to another BS: its access links end there from now on, with the properties that they have.
+    ///
+    /// # Errors
+    /// When the medium has stopped.
+    pub fn hand_over(&mut self, plan: &Plan, user: ids::StationId, bs: ids::BsId) -> Result<()> {
+        let parent = plan.bs_station(bs);
+        self.handle.attach(StationId(user.0), StationId(parent.0))?;
+        let Some(attachment) = plan.stations.get(user.index()).and_then(|station| station.attachment) else {
+            return Ok(());
+        };
+        let name = plan.stations[parent.index()].name.clone();
+        for (id, up) in [(attachment.up, true), (attachment.down, false)] {
+            let Some(info) = self.links.get_mut(id.index()).map(|link| &mut link.info) else { continue };
+            self.by_ends.remove(&(info.from.clone(), info.to.clone()));
+            let end = if up { &mut info.to } else { &mut info.from };
+            *end = name.clone();
+            self.by_ends.insert((info.from.clone(), info.to.clone()), id.index());
+        }
+        Ok(())
+    }
+
     /// Changes a link by hand. A pair that has no link of its own gets a virtual one, passed after those of the tree.
     ///
     /// # Errors

@@ -23,7 +23,10 @@ use std::{
     time::Instant,
 };
 
-use dtwn_model::{plan::Plan, topology};
+use dtwn_model::{
+    plan::Plan,
+    topology::{self, PolicyName},
+};
 use dtwn_proto::agent::FromAgent;
 use dtwn_sys::userns::Privilege;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -119,6 +122,13 @@ impl RunFiles {
     /// What a node keeps.
     pub fn state(run_dir: &Path, node: &str) -> PathBuf {
         run_dir.join("state").join(node)
+    }
+
+    /// The copy of the policy's file that `dtwn up` has made, where the policy has one.
+    pub fn policy(run_dir: &Path, plan: &Plan) -> Option<PathBuf> {
+        let association = &plan.topology().association;
+        let filed = matches!(association.policy, PolicyName::Static | PolicyName::Maddpg);
+        association.file.as_ref().filter(|_| filed).map(|file| run_dir.join(file))
     }
 
     /// Names and addresses.

@@ -100,6 +100,7 @@ fn association(association: &AssociationState) -> Value {
         "rounds": association.ended,
         "predicted_ms": association.mean_ms().map(|(predicted, _)| predicted),
         "measured_ms": association.mean_ms().map(|(_, measured)| measured),
+        "measured_terms_ms": association.mean_terms_ms(),
         "ratio_to_optimal": association.ratio_to_optimal(),
         "k_by_bs": last.k,
         "migrations": association.migrations,

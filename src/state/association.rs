@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use dtwn_proto::event::{AssociationDecision, Round};
+use dtwn_proto::event::{AssociationDecision, ChainBlock, LocalModel, Round, Transfer};
 
 /// Rounds kept for screens; older ones stay in the event file.
 const HISTORY: usize = 256;
@@ -14,6 +14,9 @@ pub struct DecidedRound {
     pub decision: AssociationDecision,
     /// Emulated milliseconds that the round took; `None` while it lasts.
     pub measured_ms: Option<f64>,
+    /// The terms of Eq. 17 as measured, emulated milliseconds: the slowest training, the slowest relayed model, the slowest block
+    /// from its proposal to its finalization. `None` where there was none of it.
+    pub measured_terms_ms: [Option<f64>; 3],
 }
 
 /// What was decided, and how it went.
@@ -30,6 +33,9 @@ pub struct AssociationState {
     decisions: u64,
     decision_us: f64,
     ratios: (u64, f64),
+    /// The longest decision of a BS for a round whose association is not known yet.
+    acting: (u64, f64),
+    terms: [(u64, f64); 3],
 }
 
 impl AssociationState {
@@ -58,13 +64,53 @@ impl AssociationState {
         if self.rounds.len() == HISTORY {
             self.rounds.pop_front();
         }
+        let mut decision = decision.clone();
+        if decision.decision_us == 0.0 && self.acting.0 == decision.round {
+            decision.decision_us = self.acting.1;
+        }
         self.migrations += u64::from(decision.migrations);
         self.decisions += 1;
         self.decision_us += decision.decision_us;
         if let Some(ratio) = decision.ratio_to_optimal {
             self.ratios = (self.ratios.0 + 1, self.ratios.1 + ratio);
         }
-        self.rounds.push_back(DecidedRound { decision: decision.clone(), measured_ms: None });
+        self.rounds.push_back(DecidedRound { decision, measured_ms: None, measured_terms_ms: [None; 3] });
+    }
+
+    pub(super) fn acted(&mut self, round: u64, decision_us: f64) {
+        if self.acting.0 != round {
+            self.acting = (round, 0.0);
+        }
+        self.acting.1 = self.acting.1.max(decision_us);
+    }
+
+    pub(super) fn trained(&mut self, model: &LocalModel) {
+        if self.last().is_some_and(|last| last.round == model.round) {
+            self.measured(0, model.train_ms);
+        }
+    }
+
+    pub(super) fn sent(&mut self, transfer: &Transfer) {
+        if transfer.kind == "model-relay" {
+            self.measured(1, transfer.measured_ms);
+        }
+    }
+
+    pub(super) fn finalized(&mut self, blocks: &[ChainBlock]) {
+        blocks.iter().filter_map(|block| block.finality_ms).for_each(|ms| self.measured(2, ms));
+    }
+
+    /// Counts for the round that lasts: of a term, the slowest counts.
+    fn measured(&mut self, term: usize, ms: f64) {
+        if let Some(round) = self.rounds.back_mut().filter(|round| round.measured_ms.is_none()) {
+            let slowest = &mut round.measured_terms_ms[term];
+            *slowest = Some(slowest.map_or(ms, |other| other.max(ms)));
+        }
+    }
+
+    /// Mean of each term of Eq. 17 over the rounds that ended, emulated milliseconds, as measured; `None` where nothing was.
+    pub fn mean_terms_ms(&self) -> [Option<f64>; 3] {
+        self.terms.map(|(count, sum)| (count > 0).then(|| sum / count as f64))
     }
 
     /// Rounds without a decision of their own count nowhere: their K, b and τ were another round's.
@@ -76,6 +122,11 @@ impl AssociationState {
             self.ended += 1;
             self.predicted_ms += decided.decision.predicted_total_ms();
             self.measured_ms += round.duration_ms;
+            for (sum, term) in self.terms.iter_mut().zip(decided.measured_terms_ms) {
+                if let Some(ms) = term {
+                    *sum = (sum.0 + 1, sum.1 + ms);
+                }
+            }
         }
     }
 }
@@ -97,11 +148,26 @@ mod tests {
         };
         let ended =
             |round, duration_ms| Round { round, completed_by: vec![], missed_by: vec![], duration_ms };
+        let sent = |kind: &str, measured_ms| Transfer {
+            kind: kind.into(),
+            from: "bs1".into(),
+            to: "bs2".into(),
+            bytes: 1,
+            measured_ms,
+            predicted_ms: 1.0,
+        };
+        // Before the first decision nothing is anybody's.
+        state.sent(&sent("model-relay", 99.0));
         state.decided(&decision(1, 1000.0, None));
+        state.sent(&sent("model-relay", 40.0));
+        state.sent(&sent("model-relay", 30.0));
+        state.sent(&sent("model-up", 99.0));
         state.round_ended(&ended(1, 2500.0));
         // Told twice, counted once; a round that nobody decided on counts nowhere.
         state.round_ended(&ended(1, 2500.0));
         state.round_ended(&ended(7, 9.0));
+        assert_eq!(state.mean_terms_ms(), [None, Some(40.0), None]);
+        state.acted(2, 50.0);
         state.decided(&decision(2, 2000.0, Some(1.5)));
         assert_eq!((state.ended, state.migrations), (1, 6));
         assert_eq!(state.mean_ms(), Some((2000.0, 2500.0)));

@@ -148,6 +148,8 @@ fn decisions() -> Vec<What> {
         ratio_to_optimal: Some(1.0 + 0.01 * round as f64),
         migrations: 1,
         decision_us: 150.0,
+        serving: vec![],
+        height: 4 * round,
         kept_by: if round == 3 { vec!["bs2".into()] } else { vec![] },
     };
     (1..=3).map(|round| What::Association(Box::new(decision(round)))).collect()

@@ -132,7 +132,7 @@ pub struct Node {
     /// What makes this node's learner, in a program that can train.
     pub learner: Option<MakeLearner>,
     /// The association in force, as far as this node knows.
-    pub association: Holder,
+    pub association: Arc<Holder>,
     config: AgentConfig,
     key: SigningKey,
 }
@@ -161,6 +161,11 @@ impl Node {
     /// How often this node was started before in this run.
     pub fn boot(&self) -> u64 {
         self.config.boot
+    }
+
+    /// The file of the association policy, where it has one.
+    pub fn policy_file(&self) -> Option<&std::path::Path> {
+        self.config.policy_file.as_deref()
     }
 
     /// Seed of every random choice of the run.
@@ -285,7 +290,7 @@ pub(crate) fn prepare(config: AgentConfig, frames: mpsc::Sender<FromAgent>) -> R
     let clock = EmulatedClock { epoch_ns: config.epoch_monotonic_ns, dilation: plan.dilation };
     let reporter = Reporter { frames, sequence: Arc::new(AtomicU64::new(0)), clock };
     let key = SigningKey::from_bytes(&config.signing_key);
-    let association = Holder::new(&plan);
+    let association = Arc::new(Holder::new(&plan));
     Ok(Node { plan, index, clock, reporter, learner: None, association, config, key })
 }
 

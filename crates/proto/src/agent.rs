@@ -63,6 +63,9 @@ pub struct AgentConfig {
     pub verifying_keys: Vec<(String, [u8; 32])>,
     /// Directory in which the node may keep state.
     pub state_dir: std::path::PathBuf,
+    /// The file of a `static` or `maddpg` policy.
+    #[serde(default)]
+    pub policy_file: Option<std::path::PathBuf>,
 }
 
 impl std::fmt::Debug for AgentConfig {

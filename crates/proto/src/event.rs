@@ -118,6 +118,15 @@ pub enum What {
     Round(Round),
     /// How twins, data and subchannels are shared out in a round.
     Association(Box<AssociationDecision>),
+    /// A BS has decided what it does in a round.
+    Decided {
+        /// The round.
+        round: u64,
+        /// Wall microseconds that its policy took.
+        decision_us: f64,
+        /// Coherence slot of the oldest part of the state that it saw.
+        observed_slot: u64,
+    },
     /// A BS has trained.
     LocalModel(LocalModel),
     /// A BS has checked another's model.

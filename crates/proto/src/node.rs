@@ -43,6 +43,61 @@ pub enum Header {
     TwinState(TwinState),
     /// A message of the chain, as the body behind the header.
     Chain(ChainHeader),
+    /// The MBS asks the BSs to record their states, and to act on them.
+    Decide(Decide),
+    /// What the finalized actions come to, as an [`Announced`] behind the header.
+    Association(AssociationHeader),
+}
+
+/// The call for a round's decision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decide {
+    /// The round that is decided on, from 1.
+    pub round: u64,
+    /// The coherence slot whose state is recorded.
+    pub slot: u64,
+    /// The BSs that are there, by position: nobody waits for the records of others.
+    pub present: Vec<u16>,
+}
+
+/// Names the finalized records that an association rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssociationHeader {
+    /// The first round that it holds for.
+    pub round: u64,
+    /// The height of the finalized chain up to which records count.
+    pub height: u64,
+    /// The digest of the block at that height; zeros for height 0.
+    pub block: [u8; 32],
+}
+
+/// An association, as those take it over who hold no chain. Whoever holds one finds the same from the records.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Announced {
+    /// The BS of each user, by position.
+    pub serving: Vec<u16>,
+    /// b_i of each BS.
+    pub b: Vec<f64>,
+    /// τ, BS by BS.
+    pub tau: Vec<f64>,
+}
+
+impl Announced {
+    /// As the body behind an [`AssociationHeader`].
+    ///
+    /// # Errors
+    /// [`NodeMessageError::Unencodable`].
+    pub fn encode(&self) -> Result<Vec<u8>, NodeMessageError> {
+        Ok(rmp_serde::to_vec_named(self)?)
+    }
+
+    /// Reads a body; whether it fits the network is the reader's to check.
+    ///
+    /// # Errors
+    /// [`NodeMessageError::Header`].
+    pub fn decode(body: &[u8]) -> Result<Self, NodeMessageError> {
+        Ok(rmp_serde::from_slice(body)?)
+    }
 }
 
 /// Describes a message of the chain on its way.

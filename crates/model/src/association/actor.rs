@@ -71,10 +71,14 @@ pub struct PolicyFile {
 }
 
 impl Problem {
-    /// BLAKE3, in hexadecimal, of the constants of the problem: equal fingerprints pose equal problems.
+    /// BLAKE3, in hexadecimal, of the constants of the problem: equal fingerprints pose equal problems. Who decides is no part
+    /// of it, so that a policy still fits once the topology names it.
     pub fn fingerprint(&self) -> String {
+        let mut own = self.clone();
+        own.settings.policy = crate::topology::PolicyName::Fixed;
+        own.settings.file = None;
         // Debug prints floats so that they read back the same, and covers every field there will be.
-        blake3::hash(format!("{self:?}").as_bytes()).to_hex().to_string()
+        blake3::hash(format!("{own:?}").as_bytes()).to_hex().to_string()
     }
 }
 

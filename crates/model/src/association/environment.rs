@@ -169,7 +169,7 @@ impl Environment {
 }
 
 /// Φ, the distribution function of the standard Gaussian.
-fn normal_cdf(x: f64) -> f64 {
+pub(super) fn normal_cdf(x: f64) -> f64 {
     libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2) / 2.0
 }
 

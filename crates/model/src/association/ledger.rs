@@ -165,7 +165,8 @@ fn row(bytes: &[u8], most: f32, what: &'static str) -> Result<Vec<f32>, RecordEr
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ledger {
     subchannels: usize,
-    states: Vec<Option<StateRecord>>,
+    /// With the round each was recorded for.
+    states: Vec<Option<(u64, StateRecord)>>,
     /// With the round each was for.
     actions: Vec<Option<(u64, ActionRecord)>>,
 }
@@ -187,7 +188,9 @@ impl Ledger {
             return Err(RecordError::Station { station });
         };
         match Record::decode(content, self.subchannels)? {
-            Record::State(new) if state.as_ref().is_none_or(|old| old.slot < new.slot) => *state = Some(new),
+            Record::State(new) if state.as_ref().is_none_or(|old| old.0 < round) => {
+                *state = Some((round, new));
+            }
             Record::Action(new) if action.as_ref().is_none_or(|old| old.0 < round) => {
                 *action = Some((round, new));
             }
@@ -198,7 +201,8 @@ impl Ledger {
 
     /// The system state as recorded, with `k` twins in force; `None` until every BS has recorded its part.
     pub fn state(&self, k: &[u32]) -> Option<State> {
-        let records: Vec<&StateRecord> = self.states.iter().map(Option::as_ref).collect::<Option<_>>()?;
+        let records: Vec<&StateRecord> =
+            self.states.iter().map(|of| of.as_ref().map(|(_, record)| record)).collect::<Option<_>>()?;
         Some(State {
             cpu_hz: records.iter().map(|r| r.cpu_hz).collect(),
             se: records.iter().flat_map(|r| r.se.iter().map(|x| f64::from(*x))).collect(),
@@ -209,7 +213,14 @@ impl Ledger {
 
     /// The oldest slot that [`state`](Self::state) rests on.
     pub fn observed_slot(&self) -> Option<u64> {
-        self.states.iter().map(|state| state.as_ref().map(|r| r.slot)).min().flatten()
+        self.states.iter().map(|state| state.as_ref().map(|(_, r)| r.slot)).min().flatten()
+    }
+
+    /// The round of the latest state and action of a BS.
+    pub fn rounds_of(&self, station: usize) -> (Option<u64>, Option<u64>) {
+        let state = self.states.get(station).and_then(|of| of.as_ref().map(|(round, _)| *round));
+        let action = self.actions.get(station).and_then(|of| of.as_ref().map(|(round, _)| *round));
+        (state, action)
     }
 
     /// The joint decision for a round: the latest action of each BS, projected. A BS that never acted has an equal part.

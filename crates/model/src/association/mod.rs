@@ -11,6 +11,7 @@
 mod actor;
 mod assign;
 mod decision;
+mod deployed;
 mod environment;
 mod fixed;
 mod ledger;
@@ -24,6 +25,7 @@ pub use assign::{ASSIGNED_MAX, AssignError, Realised, assign};
 pub use decision::{
     Decision, DecisionError, Relaxed, largest_remainder, normalise_shares, softmax_by_station,
 };
+pub use deployed::{DeployError, Processors, check_deployed, deal, policy_of, seed_of_round};
 pub use environment::{Environment, Geometry, Split};
 pub use fixed::Static;
 pub use ledger::{ActionRecord, Ledger, Record, RecordError, StateRecord};

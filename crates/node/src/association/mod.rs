@@ -1,9 +1,19 @@
 //! The association in force: which BS keeps which twins, what part of their data trains, and who has which subchannel.
 //!
-//! Every node holds it in a watch ([`Node::association`]). It begins as the plan's, for round 1, and changes between rounds
+//! Every node holds it in a watch ([`Node::association`]). It begins as the plan's, and changes between rounds
 //! where a policy is deployed. Whoever holds twins, dials BSs or reckons with rates follows the watch.
 //!
+//! A round's decision takes two blocks. The MBS calls ([`Decide`](dtwn_proto::node::Decide)), each BS records the state that it
+//! sees, decides for all by the same policy on the same finalized states, and records its own row. The MBS then names the height
+//! up to which records count ([`AssociationHeader`]), and what they come to. Every BS works that out for itself from the same
+//! prefix and refuses what differs; users, who hold no chain, hear it from their BS. A BS that says nothing keeps its last action.
+//!
 //! [`Node::association`]: crate::agent::Node::association
+
+pub(crate) mod acting;
+pub(crate) mod chair;
+pub(crate) mod ground;
+pub mod records;
 
 use std::sync::Arc;
 
@@ -13,12 +23,13 @@ use dtwn_model::{
     plan::Association,
     radio::TimeShares,
 };
+use dtwn_proto::node::{Announced, AssociationHeader};
 use tokio::sync::watch;
 
 /// What holds from a round on, until the next.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InForce {
-    /// The first round that it holds for, from 1. It grows with every change, so that it orders them.
+    /// The first round that it holds for, from 1; 0 for the plan's. It grows with every change, so that it orders them.
     pub round: u64,
     /// Height of the finalized chain whose records made it; 0 for the plan's.
     pub height: u64,
@@ -35,7 +46,7 @@ impl InForce {
     #[must_use]
     pub fn first(plan: &Plan) -> Self {
         Self {
-            round: 1,
+            round: 0,
             height: 0,
             association: plan.association.clone(),
             b: vec![plan.topology().learning.fraction; plan.bs_count()],
@@ -93,6 +104,48 @@ impl Holder {
     }
 }
 
+/// What is announced, where it fits the network: it comes from another process.
+#[must_use]
+pub fn in_force_of(plan: &Plan, header: &AssociationHeader, announced: &Announced) -> Option<InForce> {
+    let (stations, subchannels) = (plan.bs_count(), plan.topology().radio.subchannels as usize);
+    let Announced { serving, b, tau } = announced;
+    let fits = serving.len() == plan.user_count()
+        && serving.iter().all(|bs| usize::from(*bs) < stations)
+        && b.len() == stations
+        && b.iter().all(|b| (0.0..=1.0).contains(b))
+        && tau.len() == stations * subchannels;
+    let rows: Vec<Vec<f64>> = tau.chunks(subchannels.max(1)).map(<[f64]>::to_vec).collect();
+    let tau = TimeShares::new(&rows).ok().filter(|_| fits)?;
+    let association = Association::new(serving.iter().map(|bs| BsId(u32::from(*bs))).collect());
+    Some(InForce { round: header.round, height: header.height, association, b: b.clone(), tau })
+}
+
+/// An association of `users` users as it is announced.
+fn announced_of(in_force: &InForce, users: usize) -> Announced {
+    let serving = (0..users).map(|user| {
+        let bs = in_force.serving(UserId(u32::try_from(user).unwrap_or(u32::MAX)));
+        bs.and_then(|bs| u16::try_from(bs.0).ok()).unwrap_or(u16::MAX)
+    });
+    let (stations, subchannels) = (in_force.tau.stations(), in_force.tau.subchannels());
+    let tau = (0..stations).flat_map(|bs| (0..subchannels).map(move |c| (bs, c)));
+    Announced {
+        serving: serving.collect(),
+        b: in_force.b.clone(),
+        tau: tau.map(|(bs, c)| in_force.tau.get(bs, c)).collect(),
+    }
+}
+
+/// Whether two say the same, but for the last digits.
+fn agrees(one: &InForce, other: &InForce) -> bool {
+    let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-9;
+    let (one_tau, other_tau) = (announced_of(one, 0).tau, announced_of(other, 0).tau);
+    one.association == other.association
+        && one.b.len() == other.b.len()
+        && one.b.iter().zip(&other.b).all(near)
+        && one_tau.len() == other_tau.len()
+        && one_tau.iter().zip(&other_tau).all(near)
+}
+
 #[cfg(test)]
 mod tests {
     use dtwn_model::topology::{self, Overrides};
@@ -114,7 +167,7 @@ mod tests {
             association: Association::new(vec![BsId(0); 3]),
             ..InForce::first(&plan)
         };
-        assert!(!holder.put(moved(1)));
+        assert!(!holder.put(moved(0)));
         assert!(!watch.has_changed().unwrap());
         assert!(holder.put(moved(3)));
         assert!(!holder.put(InForce { round: 2, ..InForce::first(&plan) }));

@@ -14,7 +14,7 @@ mod report;
 use std::{
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -47,6 +47,7 @@ pub use post::{MESH_MAX, neighbours};
 
 use crate::{
     agent::{AgentError, Node},
+    association::{ground::is_deployed, records::Records},
     bus::{Bus, BusError},
 };
 
@@ -139,9 +140,17 @@ pub struct ChainHandle {
     clock: crate::agent::EmulatedClock,
     id: Option<ReplicaId>,
     registry: Arc<Registry>,
+    /// What the store had of the association when this node began.
+    past: Arc<Mutex<Option<Records>>>,
 }
 
 impl ChainHandle {
+    /// The records of the association in the blocks of the store, once: those that come later are news.
+    #[must_use]
+    pub fn past_records(&self) -> Option<Records> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// This node as the chain knows it; `None` at the MBS, which follows without a vote.
     #[must_use]
     pub fn id(&self) -> Option<ReplicaId> {
@@ -277,6 +286,7 @@ pub fn start(node: &Node, bus: &Bus) -> Result<ChainHandle, ChainError> {
     let (state_sender, state) = watch::channel(recovered.state.clone());
     let (failure_sender, failure) = watch::channel(None);
     let dropped = Arc::new(AtomicU64::new(0));
+    let past = past(node, &store)?;
     let handle = ChainHandle {
         commands,
         mail,
@@ -287,6 +297,7 @@ pub fn start(node: &Node, bus: &Bus) -> Result<ChainHandle, ChainError> {
         clock: node.clock,
         id,
         registry: Arc::clone(&registry),
+        past: Arc::new(Mutex::new(past)),
     };
     let (disk, done) = disk::Disk::start(store)?;
     let names = node.plan.nodes.iter().filter(|node| matches!(node.role, Role::Bs(_)));
@@ -316,6 +327,23 @@ pub fn start(node: &Node, bus: &Bus) -> Result<ChainHandle, ChainError> {
         tokio::spawn(load::generate(handle.clone(), load::Load::of(node)));
     }
     Ok(handle)
+}
+
+/// The records of the association in a store; `None` where no policy decides.
+fn past(node: &Node, store: &Store) -> Result<Option<Records>, ChainError> {
+    if !is_deployed(&node.plan) {
+        return Ok(None);
+    }
+    let subchannels = node.plan.topology().radio.subchannels as usize;
+    let mut records = Records::new(node.plan.bs_count(), subchannels);
+    for height in 1..=store.height() {
+        if let Some((block, _)) = store.committed(height)?
+            && !records.take(height, &block)
+        {
+            tracing::warn!(height, "the store has a gap below this block");
+        }
+    }
+    Ok(Some(records))
 }
 
 fn open(

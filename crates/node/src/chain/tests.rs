@@ -66,6 +66,7 @@ fn node(name: &str, boot: u64, state_dir: &Path) -> (Node, mpsc::Receiver<FromAg
             .iter()
             .map(|name| ((*name).to_owned(), key(name).verifying_key().to_bytes()))
             .collect(),
+        policy_file: None,
         state_dir: state_dir.into(),
     };
     (prepare(config, frames).unwrap(), reports)

@@ -150,7 +150,7 @@ impl Station {
     }
 
     fn train(&mut self, round: u64, global: &Bytes) -> Result<Local, LearnerError> {
-        match self.ask(Job::Train { round, global: global.clone() })? {
+        match self.ask(Job::Train { round, global: global.clone(), fraction: None })? {
             Done::Trained { body, samples, loss, train, .. } => Ok(Local { body, samples, loss, train }),
             other => Err(unasked(&other)),
         }
@@ -187,6 +187,7 @@ mod tests {
         fn twins(&self) -> Vec<UserId> {
             self.0.clone()
         }
+        fn set_fraction(&mut self, _: f64) {}
         fn train(&mut self, twin: UserId, _: u64, global: &[f32]) -> Result<Trained, LearnerError> {
             let aim = twin.0 as f32 + 1.0;
             if global[0] > 1.4 {

@@ -9,6 +9,7 @@ use dtwn_model::{
 };
 
 use super::checkpoint::TensorLayout;
+use crate::association::InForce;
 
 /// Why models could not be trained or judged, in the learner's own words.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +66,9 @@ pub trait Learner: Send {
     /// The twins that it holds, in the order in which they are trained.
     fn twins(&self) -> Vec<UserId>;
 
+    /// Sets b, the fraction of their samples that twins train on; at first it is `learning.fraction`.
+    fn set_fraction(&mut self, fraction: f64);
+
     /// Trains a twin's model from the global one for a round.
     ///
     /// # Errors
@@ -91,11 +95,18 @@ pub fn share(samples: u32, fraction: f64) -> u32 {
 /// Σ b·D over the twins of each BS: the weights of Eq. 5, known to all from the plan and declared by nobody.
 #[must_use]
 pub fn weights(plan: &Plan) -> Vec<f64> {
-    let fraction = plan.topology().learning.fraction;
+    weights_under(plan, &InForce::first(plan))
+}
+
+/// As [`weights`], under an association.
+#[must_use]
+pub fn weights_under(plan: &Plan, in_force: &InForce) -> Vec<f64> {
     let mut weights = vec![0.0; plan.bs_count()];
     for user in plan.users() {
-        if let Some(weight) = plan.association.serving(user.id).and_then(|bs| weights.get_mut(bs.index())) {
-            *weight += f64::from(share(user.samples, fraction));
+        if let Some(bs) = in_force.serving(user.id)
+            && let Some(weight) = weights.get_mut(bs.index())
+        {
+            *weight += f64::from(share(user.samples, in_force.fraction(bs)));
         }
     }
     weights

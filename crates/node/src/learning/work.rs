@@ -42,6 +42,8 @@ pub enum Job {
         round: u64,
         /// The global model.
         global: Bytes,
+        /// b: the fraction of their samples that twins train on from now on; `None` leaves it.
+        fraction: Option<f64>,
     },
     /// Check another BS's model.
     Verify {
@@ -237,7 +239,12 @@ impl Works {
     fn run(&mut self, job: Job) -> Result<Done, LearnerError> {
         match job {
             Job::Begin => self.begin(),
-            Job::Train { round, global } => self.train(round, &global),
+            Job::Train { round, global, fraction } => {
+                if let Some(fraction) = fraction {
+                    self.learner.set_fraction(fraction);
+                }
+                self.train(round, &global)
+            }
             Job::Verify { round, owner, body } => self.verify(round, owner, &body),
             Job::Finish { round, models } => self.finish(round, &models),
         }
@@ -476,6 +483,7 @@ mod tests {
         fn twins(&self) -> Vec<UserId> {
             self.0.clone()
         }
+        fn set_fraction(&mut self, _: f64) {}
         fn train(&mut self, twin: UserId, _: u64, global: &[f32]) -> Result<Trained, LearnerError> {
             let parameters = global.iter().map(|value| value + (1.0 - value) / 2.0).collect();
             let samples = 1 + u64::from(twin.0);
@@ -515,7 +523,7 @@ mod tests {
             panic!()
         };
         assert_eq!(judgement.unwrap().loss, 2.0);
-        let job = Job::Train { round: 1, global: first };
+        let job = Job::Train { round: 1, global: first, fraction: None };
         let Done::Trained { round: 1, body: own, twins: 3, samples: 6, .. } = next(&worker, &mut done, job)
         else {
             panic!()
@@ -541,7 +549,7 @@ mod tests {
     #[test]
     fn bad_models_are_found_out() {
         let (worker, mut done) = worker("");
-        next(&worker, &mut done, Job::Train { round: 1, global: body(&[0.0, 0.0]) });
+        next(&worker, &mut done, Job::Train { round: 1, global: body(&[0.0, 0.0]), fraction: None });
         let mut fault = |of: Bytes| {
             let job = Job::Verify { round: 1, owner: 2, body: of };
             let Done::Verified { round: 1, owner: 2, fault, .. } = next(&worker, &mut done, job) else {
@@ -558,7 +566,7 @@ mod tests {
     #[test]
     fn a_poisoner_sends_what_its_poison_says() {
         let (worker, mut done) = worker("poison = { bs1 = \"sign-flip\" }");
-        let job = Job::Train { round: 1, global: body(&[0.0, 0.0]) };
+        let job = Job::Train { round: 1, global: body(&[0.0, 0.0]), fraction: None };
         let Done::Trained { body: own, .. } = next(&worker, &mut done, job) else { panic!() };
         assert_eq!(wire::decode(&own, 2).unwrap(), [-1.5, -1.5]);
     }
@@ -566,7 +574,7 @@ mod tests {
     #[test]
     fn a_job_that_fails_says_why_and_the_next_one_is_done() {
         let (worker, mut done) = worker("");
-        let job = Job::Train { round: 1, global: Bytes::from_static(b"no model") };
+        let job = Job::Train { round: 1, global: Bytes::from_static(b"no model"), fraction: None };
         assert!(matches!(next(&worker, &mut done, job), Done::Failed(why) if why.contains("not a model")));
         assert!(matches!(next(&worker, &mut done, Job::Begin), Done::Global { .. }));
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use dtwn_model::ids::{BsId, UserId};
 use dtwn_proto::{
     event::{Transfer, What},
-    node::{self, Header, ModelHeader, TwinState},
+    node::{self, Announced, Header, ModelHeader, TwinState},
 };
 
 use super::{
@@ -19,12 +19,16 @@ use super::{
 };
 use crate::{
     agent::{AgentError, Node, node_name},
-    bus::{Bus, Incoming, PeerConfig},
+    association::{acting::Acting, ground::Ground},
+    bus::{Bus, Incoming, Key, Message, PeerConfig},
     chain::{self, ChainHandle},
 };
 
 /// How often the age of the twins is reported, wall time.
 const AGES_PERIOD: Duration = Duration::from_secs(1);
+
+/// Only the newest association is worth telling.
+const ASSOCIATION_KEY: Key = Key(2);
 
 /// Runs a BS for as long as it is polled.
 ///
@@ -36,9 +40,10 @@ pub async fn run(node: Node, bs: BsId) -> Result<(), AgentError> {
     let chain = chain::join(&node, &bus)?;
     node.ready(vec![bus.clone()]);
     let names: Vec<String> = (0..node.plan.bs_count()).map(|i| node.plan.nodes[1 + i].name.clone()).collect();
+    let acting = Acting::start(&node, bs, Ground::start(&node, chain.as_ref())?)?;
     let mut training = Training::start(&node, chain.as_ref(), &names)?;
     let mut station = Station {
-        predictor: Predictor::new(&node.plan),
+        predictor: Predictor::new(std::sync::Arc::clone(&node.association)),
         names,
         node,
         bus,
@@ -47,16 +52,19 @@ pub async fn run(node: Node, bs: BsId) -> Result<(), AgentError> {
         round: 0,
         seen: HashSet::new(),
         twins: HashMap::new(),
+        acting,
+        undecided: None,
     };
     station.join();
     let mut ages = tokio::time::interval(AGES_PERIOD);
     loop {
         tokio::select! {
             incoming = receiver.recv() => match incoming {
-                Some(incoming) => station.take(incoming, training.as_mut()).await,
+                Some(incoming) => station.take(incoming, training.as_mut()).await?,
                 None => return Ok(()),
             },
             _ = ages.tick() => station.report_ages(),
+            () = chain_of(station.acting.as_mut()) => station.act(training.as_mut())?,
             turn = next(training.as_mut()) => {
                 if let Some(training) = &mut training
                     && let Some((round, body)) = training.turn(&station.node, station.round, turn)?
@@ -73,6 +81,14 @@ pub async fn run(node: Node, bs: BsId) -> Result<(), AgentError> {
 async fn next(training: Option<&mut Training>) -> Turn {
     match training {
         Some(training) => training.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The records that decisions rest on; nothing, for ever, where none are made.
+async fn chain_of(acting: Option<&mut Acting>) {
+    match acting {
+        Some(acting) => acting.next().await,
         None => std::future::pending().await,
     }
 }
@@ -120,10 +136,14 @@ struct Station {
     /// Origins whose model of the current round is here.
     seen: HashSet<String>,
     twins: HashMap<UserId, Twin>,
+    /// Our part in decisions, where a policy makes them.
+    acting: Option<Acting>,
+    /// The global model of a round whose association is not settled yet.
+    undecided: Option<(ModelHeader, Bytes, Incoming)>,
 }
 
 impl Station {
-    async fn take(&mut self, incoming: Incoming, training: Option<&mut Training>) {
+    async fn take(&mut self, incoming: Incoming, training: Option<&mut Training>) -> Result<(), AgentError> {
         let from = incoming.from.as_str();
         match node::decode(&incoming.body) {
             Ok((Header::Model(header), body)) => match model::check(&header, &body) {
@@ -135,8 +155,46 @@ impl Station {
             Ok((Header::Chain(header), body)) => {
                 chain::take(self.chain.as_ref(), incoming.from, header, body).await;
             }
+            Ok((Header::Decide(decide), _)) => {
+                if let Some(acting) = self.acting.as_mut().filter(|_| from == self.node.plan.nodes[0].name) {
+                    acting.called(&self.node, decide);
+                }
+                self.act(training)?;
+            }
+            Ok((Header::Association(header), body)) => {
+                if let Some(acting) = self.acting.as_mut().filter(|_| from == self.node.plan.nodes[0].name) {
+                    match Announced::decode(&body) {
+                        Ok(announced) => acting.heard(header, announced),
+                        Err(error) => tracing::warn!(from, %error, "refused an association"),
+                    }
+                }
+                self.act(training)?;
+            }
             Err(error) => tracing::warn!(from, %error, "refused a message"),
         }
+        Ok(())
+    }
+
+    /// Decides what can be decided, tells our users of what is in force, and begins the round that waited for it.
+    fn act(&mut self, training: Option<&mut Training>) -> Result<(), AgentError> {
+        let Some(acting) = &mut self.acting else { return Ok(()) };
+        if let Some((header, announced)) = acting.turn(&self.node)? {
+            let body = announced.encode().map_err(|error| AgentError::Instructions(error.to_string()))?;
+            let message = node::encode(&Header::Association(header), &body)
+                .map_err(|error| AgentError::Instructions(error.to_string()))?;
+            for (peer, _) in self.bus.stats().peers {
+                if self.node.plan.users().any(|user| user.name == peer.as_str()) {
+                    // Whoever has left the bus meanwhile hears it elsewhere.
+                    let _ =
+                        self.bus.send(&peer, Message::control(message.clone()).superseding(ASSOCIATION_KEY));
+                }
+            }
+        }
+        if let Some((header, body, incoming)) = self.undecided.take() {
+            let from = incoming.from.as_str().to_owned();
+            self.take_model(&from, &header, &body, &incoming, training);
+        }
+        Ok(())
     }
 
     fn take_model(
@@ -156,11 +214,21 @@ impl Station {
                 self.send_to_mbs(header.round, own);
                 return;
             }
+            if self.acting.as_ref().is_some_and(|acting| !acting.is_settled(header.round)) {
+                // It comes over another connection than what was decided, and may overtake that.
+                if header.round > self.round {
+                    self.undecided = Some((header.clone(), body.clone(), incoming.clone()));
+                }
+                return;
+            }
             if header.round > self.round {
                 self.report_model("model-down", header, body.len(), incoming.received_at_ns);
                 self.open(header.round);
                 match training {
-                    Some(training) => training.open(&self.node, header.round, body.clone()),
+                    Some(training) => {
+                        let cpu = self.acting.as_mut().and_then(|acting| acting.cpu(header.round));
+                        training.open(&self.node, self.bs, cpu, header.round, body.clone());
+                    }
                     None => {
                         let bytes = self.node.plan.topology().cost.model_size.get() as usize;
                         let body = model::body(self.node.seed(), header.round, &self.node.me().name, bytes);

@@ -17,6 +17,7 @@ use tokio::{
 use super::{model, prediction::Predictor, training};
 use crate::{
     agent::{AgentError, Node, node_name},
+    association::{chair::Chair, ground::Ground},
     bus::{Bus, Incoming, Receiver},
     chain::{self, ChainHandle, ChainNews},
     learning::{
@@ -52,16 +53,18 @@ pub async fn run(node: Node) -> Result<(), AgentError> {
                 while others.recv().await.is_some() {}
                 return std::future::pending().await;
             }
+            let chair = Ground::start(&node, chain.as_ref())?.map(Chair::new);
             let learning = training::worker(&node)?;
             let news = chain.as_ref().map(ChainHandle::subscribe);
             Rounds {
-                predictor: Predictor::new(&node.plan),
+                predictor: Predictor::new(std::sync::Arc::clone(&node.association)),
                 node,
                 bus,
                 receiver: others,
                 names,
                 opening: Bytes::new(),
                 learning,
+                chair,
                 chain: chain.clone(),
                 news,
             }
@@ -103,6 +106,8 @@ struct Rounds {
     opening: Bytes,
     /// The thread that aggregates and judges, where models are trained.
     learning: Option<(Worker, mpsc::Receiver<Done>)>,
+    /// Our part in decisions, where a policy makes them.
+    chair: Option<Chair>,
     chain: Option<ChainHandle>,
     news: Option<broadcast::Receiver<ChainNews>>,
 }
@@ -133,6 +138,9 @@ impl Rounds {
         };
         loop {
             round += 1;
+            if let Some(chair) = &mut self.chair {
+                chair.decide(&self.node, &self.bus, &self.names, round).await?;
+            }
             let began_ns = self.node.clock.now_ns();
             self.opening = self.open(round, global.as_ref())?;
             let harvest = self.close(round, began_ns).await;
@@ -159,7 +167,7 @@ impl Rounds {
 
     /// Puts the models that count together (Eq. 5); with too few, the global model stays.
     async fn finish(&mut self, round: u64, harvest: &Harvest) -> Result<Option<(u64, Bytes)>, AgentError> {
-        let weights = learner::weights(&self.node.plan);
+        let weights = learner::weights_under(&self.node.plan, &self.node.association.now());
         let models = harvest.accepted.iter().map(|(bs, body)| (*bs, body.clone(), weights[*bs]));
         let mut models: Vec<_> = models.collect();
         let least = self.node.plan.topology().learning.min_bs as usize;
@@ -308,6 +316,9 @@ impl Rounds {
             }
             Ok((Header::Join, _)) if self.names.iter().any(|name| name == from) => {
                 // One at most waits for each BS: a newer one takes its place.
+                if let Some(chair) = &self.chair {
+                    chair.tell(&self.bus, &incoming.from);
+                }
                 model::send(&self.bus, incoming.from.clone(), &self.node.me().name, self.opening.clone());
                 None
             }

@@ -3,32 +3,34 @@
 //! Rates that were changed by hand during a run are not known here: a prediction is the model's, and the difference to what
 //! was measured is the finding.
 
-use std::{cell::RefCell, collections::HashMap};
+use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
 use dtwn_model::{
     Plan, cost,
     ids::{BsId, LinkId, StationId},
     plan::LinkKind,
-    radio::TimeShares,
     units::BitsPerSecond,
 };
 
+use crate::association::Holder;
+
 /// Predicts transfer times for one plan.
 pub struct Predictor {
-    shares: TimeShares,
-    rates: RefCell<(u64, HashMap<LinkId, BitsPerSecond>)>,
+    association: Arc<Holder>,
+    /// Rates of a slot, under the association of a round.
+    rates: RefCell<((u64, u64), HashMap<LinkId, BitsPerSecond>)>,
 }
 
 impl Predictor {
-    /// For equal shares of the subchannels.
-    pub fn new(plan: &Plan) -> Self {
-        Self { shares: plan.equal_shares(), rates: RefCell::new((u64::MAX, HashMap::new())) }
+    /// For the shares of the association in force.
+    pub fn new(association: Arc<Holder>) -> Self {
+        Self { association, rates: RefCell::new(((u64::MAX, u64::MAX), HashMap::new())) }
     }
 
     /// Emulated milliseconds for `bytes` along the links from one station to another: the propagation delays and the
     /// slowest transmitter's airtime (packets follow each other through the links, so only the slowest adds up).
     pub fn transfer_ms(&self, plan: &Plan, from: StationId, to: StationId, bytes: usize, at_ns: u64) -> f64 {
-        let path = plan.path(from, to);
+        let path = plan.path_with(from, to, &self.association.now().association);
         let delay_s: f64 = path.iter().map(|link| plan.links[link.index()].settings.delay.seconds()).sum();
         let slowest =
             path.iter().filter_map(|link| self.rate(plan, *link, at_ns)).fold(f64::INFINITY, f64::min);
@@ -45,9 +47,10 @@ impl Predictor {
 
     fn rate(&self, plan: &Plan, link: LinkId, at_ns: u64) -> Option<f64> {
         let slot = (at_ns as f64 / (plan.coherence_time().seconds() * 1e9).max(1.0)) as u64;
-        let mut rates = self.rates.borrow_mut();
-        if rates.0 != slot {
-            *rates = (slot, plan.rates_at(slot, &self.shares, &plan.association).into_iter().collect());
+        let (mut rates, now) = (self.rates.borrow_mut(), self.association.now());
+        if rates.0 != (slot, now.round) {
+            let of_slot = plan.rates_at(slot, &now.tau, &now.association);
+            *rates = ((slot, now.round), of_slot.into_iter().collect());
         }
         rates.1.get(&link).copied().or(plan.links[link.index()].rate).map(BitsPerSecond::get)
     }

@@ -11,7 +11,7 @@ use dtwn_chain::{
     tx::{BodyRef, Payload, Verdict},
     types::{Digest, ReplicaId},
 };
-use dtwn_model::{cost, topology::Compute};
+use dtwn_model::{cost, ids::BsId, topology::Compute, units::Hertz};
 use dtwn_proto::event::{Level, LocalModel, Verification, What};
 use tokio::{
     sync::{broadcast, mpsc},
@@ -55,6 +55,8 @@ pub(super) struct Training {
     /// Models that were handed to the thread to be checked.
     asked: HashSet<[u8; 32]>,
     began_ns: u64,
+    /// f in this round.
+    cpu: Option<Hertz>,
     waiting: Option<Waiting>,
     /// The model that we sent last, and its round.
     sent: Option<(u64, Bytes)>,
@@ -81,6 +83,7 @@ impl Training {
             bodies: HashMap::new(),
             asked: HashSet::new(),
             began_ns: 0,
+            cpu: node.me().cpu,
             waiting: None,
             sent: None,
             failure: String::new(),
@@ -103,13 +106,16 @@ impl Training {
     }
 
     /// Opens a round: everything older is of no use any more.
-    pub(super) fn open(&mut self, node: &Node, round: u64, global: Bytes) {
+    /// `cpu` is this round's f where that changes.
+    pub(super) fn open(&mut self, node: &Node, bs: BsId, cpu: Option<Hertz>, round: u64, global: Bytes) {
+        self.cpu = cpu.or(node.me().cpu);
         self.bodies.retain(|_, (of, _)| *of >= round);
         let bodies = &self.bodies;
         self.asked.retain(|digest| bodies.contains_key(digest));
         self.waiting = None;
         self.began_ns = node.clock.now_ns();
-        if !self.worker.ask(Job::Train { round, global }) {
+        if !self.worker.ask(Job::Train { round, global, fraction: Some(node.association.now().fraction(bs)) })
+        {
             notice(node, Level::Error, format!("round {round} is left out: learning is behind"));
         }
     }
@@ -160,7 +166,7 @@ impl Training {
                 }
                 let spent_ns = node.clock.now_ns().saturating_sub(self.began_ns);
                 let spent_ms = spent_ns as f64 / 1e6;
-                let predicted_ms = 1000.0 * predicted_s(node, samples);
+                let predicted_ms = 1000.0 * predicted_s(node, self.cpu, samples);
                 let paced = node.plan.topology().learning.compute == Compute::Paced;
                 let wait_ms = if paced { (predicted_ms - spent_ms).max(0.0) } else { 0.0 };
                 let report = LocalModel {
@@ -271,9 +277,8 @@ pub(super) async fn chain_went_on(news: &mut Option<broadcast::Receiver<ChainNew
     }
 }
 
-/// Eq. 12: how long this node's processor takes for so many samples, emulated.
-fn predicted_s(node: &Node, samples: u64) -> f64 {
-    let cpu = node.me().cpu;
+/// Eq. 12: how long a processor takes for so many samples, emulated.
+fn predicted_s(node: &Node, cpu: Option<Hertz>, samples: u64) -> f64 {
     cpu.map_or(0.0, |cpu| cost::training_s(&node.plan.topology().cost, samples as f64, cpu))
 }
 

@@ -1,10 +1,12 @@
 //! A group of users: follows their state and sends it to the BSs that hold their twins.
 
+use std::sync::Arc;
+
 use dtwn_model::{
     ids::{BsId, UserId},
     plan::{UserPlan, address},
 };
-use dtwn_proto::node::{self, Header, TwinState};
+use dtwn_proto::node::{self, Announced, Header, TwinState};
 use tokio::{
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval_at},
@@ -13,6 +15,7 @@ use tokio::{
 use super::state::UserState;
 use crate::{
     agent::{AgentError, Node, node_name},
+    association::in_force_of,
     bus::{Bus, Key, Message},
 };
 
@@ -69,8 +72,17 @@ async fn connect(node: &Node, user: &UserPlan, bs: BsId) -> Result<Bus, AgentErr
     let name = bs_name(node, bs);
     let peer = node.peer(&name, &name, Some(address::alias(user.id, Some(bs))))?;
     let (bus, mut receiver) = node.bus(&user.name, false, vec![peer]).await?;
-    // BSs have nothing to say to users yet, but what a peer sends must not pile up.
-    tokio::spawn(async move { while receiver.recv().await.is_some() {} });
+    let (plan, association) = (node.plan.clone(), Arc::clone(&node.association));
+    tokio::spawn(async move {
+        while let Some(incoming) = receiver.recv().await {
+            let Ok((Header::Association(header), body)) = node::decode(&incoming.body) else { continue };
+            // The BS has checked it against the chain, which users do not hold.
+            match Announced::decode(&body).ok().and_then(|said| in_force_of(&plan, &header, &said)) {
+                Some(next) => drop(association.put(next)),
+                None => tracing::warn!(from = incoming.from.as_str(), "refused an association"),
+            }
+        }
+    });
     Ok(bus)
 }
 

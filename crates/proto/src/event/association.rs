@@ -26,8 +26,13 @@ pub struct AssociationDecision {
     pub ratio_to_optimal: Option<f64>,
     /// Twins that changed their BS.
     pub migrations: u32,
-    /// Wall microseconds that the policy took.
+    /// Wall microseconds that the policy took, at the BS where it took longest; 0 where the event does not tell and the BSs'
+    /// own do ([`Decided`](super::What::Decided)).
     pub decision_us: f64,
+    /// The BS of each user, by position, in the order of the users.
+    pub serving: Vec<u16>,
+    /// Height of the finalized chain whose records made it.
+    pub height: u64,
     /// BSs whose action was not there in time, so that their last one stayed in force.
     pub kept_by: Vec<String>,
 }
