@@ -16,6 +16,7 @@ mod exec;
 mod headless;
 mod hostile;
 mod killed;
+mod learning;
 mod nodes;
 mod output;
 mod refused;

@@ -1,0 +1,276 @@
+//! Real training from end to end: models trained by libtorch, sent over the air, attested on the chain; what is killed goes on.
+//!
+//! These need `dtwn-agent` beside `dtwn`, as a build of the whole workspace leaves it.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use safetensors::{SafeTensors, tensor::Dtype};
+use serde_json::{Value, json};
+
+use crate::{
+    chain::verify,
+    common::{Finished, Rig, Running, wait_for},
+};
+
+/// As little training as is still training.
+const FEW: [&str; 12] = [
+    "--set",
+    "learning.learner=torch",
+    "--set",
+    "learning.fraction=0.04",
+    "--set",
+    "learning.test_samples=60",
+    "--set",
+    "learning.validation_samples=30",
+    "--set",
+    "learning.compute=native",
+    "--set",
+    "learning.tolerance=1",
+];
+
+/// `dtwn up --headless --json` until so many rounds are over.
+fn run(rig: &Rig, name: &str, rounds: &str, more: &[&str]) -> Finished {
+    let arguments: Vec<&str> =
+        FEW.iter().chain(&["--headless", "--json", "--rounds", rounds]).chain(more).copied().collect();
+    Running::start(rig.up_command(name, &arguments)).finish()
+}
+
+/// The digest of each round's global model, among events of a run.
+fn digests(events: &[Value]) -> BTreeMap<u64, String> {
+    let globals = events.iter().map(|event| &event["what"]).filter(|what| what["type"] == "global_model");
+    let mut found = BTreeMap::new();
+    for global in globals {
+        let (round, digest) = (global["round"].as_u64().unwrap(), global["digest"].as_str().unwrap());
+        let before = found.insert(round, digest.to_owned());
+        assert!(before.is_none_or(|before| before == digest), "round {round} has two models");
+    }
+    found
+}
+
+fn events_of(rig: &Rig, run_dir: &str) -> Vec<Value> {
+    crate::common::parse_events(&rig.run(["events", run_dir, "--json"]).ok().stdout)
+}
+
+/// Where the run of a name was recorded; there must be one.
+fn run_dir_of(rig: &Rig, name: &str) -> String {
+    let mut dirs = fs::read_dir(rig.out()).unwrap().map(|entry| entry.unwrap().path());
+    let found = dirs.find(|path| path.file_name().unwrap().to_string_lossy().starts_with(name));
+    found.unwrap().to_str().unwrap().to_owned()
+}
+
+#[test]
+fn models_are_trained_attested_and_awarded_and_a_poisoner_is_found_out() {
+    let rig = Rig::as_caller();
+    let text = fs::read_to_string(rig.topology()).unwrap();
+    let poisoned = text.replace("[learning]", "[learning]\npoison = { bs3 = \"nan\" }");
+    assert_ne!(text, poisoned);
+    fs::write(rig.topology(), poisoned).unwrap();
+    let name = rig.unique_name();
+    let summary = run(&rig, &name, "2", &[]).ok().json();
+    let learned = &summary["learning"];
+    assert_eq!((&learned["dataset"], &learned["rounds"]), (&json!("synthetic"), &json!(2)), "{learned:#}");
+    assert!((0.0..=1.0).contains(&learned["test_accuracy"].as_f64().unwrap()), "{learned:#}");
+    assert_eq!(learned["accuracy_by_round"].as_array().unwrap().len(), 3, "{learned:#}");
+    assert_eq!(learned["rejected_models"], 2, "{learned:#}");
+    let run_dir = run_dir_of(&rig, &name);
+    let events = events_of(&rig, &run_dir);
+    for global in events.iter().map(|event| &event["what"]).filter(|what| what["type"] == "global_model") {
+        if global["round"] != 0 {
+            assert_eq!(global["accepted"], json!(["bs1", "bs2", "bs4"]), "{global:#}");
+            assert_eq!(global["rejected"], json!(["bs3"]), "{global:#}");
+        }
+    }
+    // Attested by its fellows, each good model of a round that is over has brought its BS coins.
+    assert!(verify(&rig, &run_dir, 5) > 0);
+    let coins: Vec<f64> =
+        summary["chain"]["coins"].as_array().unwrap().iter().map(|coin| coin.as_f64().unwrap()).collect();
+    for good in [0, 1, 3] {
+        assert!(coins[good] > coins[2], "{coins:?}");
+    }
+}
+
+#[test]
+fn a_run_that_was_killed_goes_on_with_the_same_models() {
+    let rig = Rig::as_caller();
+    // Half the bytes of f32, and what is rounded off has to go on too.
+    let f16 = ["--set", "learning.format=f16"];
+    let whole = rig.unique_name();
+    run(&rig, &whole, "3", &f16).ok();
+    let expected = digests(&events_of(&rig, &run_dir_of(&rig, &whole)));
+    assert_eq!(expected.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3]);
+
+    let arguments: Vec<&str> = FEW.iter().chain(&f16).copied().collect();
+    let session = rig.up(&arguments);
+    session.wait_for_event("global_model", |what| what["round"] == 1);
+    session.kill();
+    let killed = session.run_dir.to_str().unwrap().to_owned();
+    let name = rig.unique_name();
+    refuse_others(&rig, &killed);
+    export(&rig, &killed, &expected);
+
+    let resumed = resume(&rig, &name, &["--resume", &killed, "--rounds", "3"]).ok();
+    let summary = resumed.json();
+    assert_eq!(summary["learning"]["digest"], expected[&3], "{:#}", summary["learning"]);
+    let run_dir = run_dir_of(&rig, &name);
+    let again = digests(&events_of(&rig, &run_dir));
+    assert!(again.keys().next().is_some_and(|first| *first >= 1), "it began anew: {again:?}");
+    for (round, digest) in &again {
+        assert_eq!(digest, &expected[round], "round {round}");
+    }
+    // The chain goes on as well, from what was final when the run was killed.
+    assert!(verify(&rig, &run_dir, 5) > 0);
+    let manifest: Value =
+        serde_json::from_slice(&fs::read(Path::new(&run_dir).join("manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest["resumed"]["run_dir"], killed);
+    resume(&rig, &name, &["--resume", &run_dir, "--rounds", "3"]).code(2).says("has done 3 rounds already");
+}
+
+/// `dtwn up --headless --json` without a topology file.
+fn resume(rig: &Rig, name: &str, more: &[&str]) -> Finished {
+    let out = rig.out();
+    let fixed = ["up", "--headless", "--json", "--name", name, "--out", out.to_str().unwrap()];
+    rig.run(fixed.iter().chain(more).copied())
+}
+
+/// Nothing that would learn something else goes on from a run.
+fn refuse_others(rig: &Rig, killed: &str) {
+    let refused = |more: &[&str]| {
+        let all: Vec<&str> = ["--resume", killed].iter().chain(more).copied().collect();
+        resume(rig, "other", &all).code(96)
+    };
+    refused(&["--seed", "9"]).says("its seed is 4, here it is 9");
+    refused(&["--set", "learning.fraction=0.5"]).says("learning.fraction = 0.04 there");
+    // A model with a bit that has turned is no model; with no other there is nothing to go on from.
+    let copy = rig.path().join("damaged");
+    let copied = rig.command("cp").args(["-r", killed]).arg(&copy).status().unwrap();
+    assert!(copied.success());
+    let folder = copy.join("state/mbs/checkpoints");
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+    }
+    let copy = copy.to_str().unwrap();
+    resume(rig, "other", &["--resume", copy]).code(96).says("is damaged");
+    fs::remove_dir_all(&folder).unwrap();
+    resume(rig, "other", &["--resume", copy]).code(1).says("has no model");
+    rig.run(["model", "export", copy]).code(1).says("has no model");
+}
+
+/// What `dtwn model export` writes is what plain PyTorch expects of this model.
+fn export(rig: &Rig, run_dir: &str, digests: &BTreeMap<u64, String>) {
+    let file = rig.path().join("model.safetensors");
+    let said = rig.run(["model", "export", run_dir, "-o", file.to_str().unwrap(), "--json"]).ok().json();
+    assert_eq!(said["digest"], digests[&said["round"].as_u64().unwrap()]);
+    let bytes = fs::read(&file).unwrap();
+    let model = SafeTensors::deserialize(&bytes).unwrap();
+    let shapes: [(&str, &[usize]); 8] = [
+        ("conv1.weight", &[32, 3, 5, 5]),
+        ("conv1.bias", &[32]),
+        ("conv2.weight", &[64, 32, 5, 5]),
+        ("conv2.bias", &[64]),
+        ("fc1.weight", &[512, 4096]),
+        ("fc1.bias", &[512]),
+        ("fc2.weight", &[10, 512]),
+        ("fc2.bias", &[10]),
+    ];
+    assert_eq!(model.len(), shapes.len());
+    for (name, shape) in shapes {
+        let tensor = model.tensor(name).unwrap();
+        assert_eq!((tensor.shape(), tensor.dtype()), (shape, Dtype::F32), "{name}");
+    }
+    let round = rig.run(["model", "export", run_dir, "--round", "77"]);
+    round.code(1).says("keeps no model of round 77");
+    rig.run(["model", "export", run_dir, "-o", "/proc/model"]).code(110).says("cannot write");
+}
+
+#[test]
+fn learning_bears_the_death_of_the_mbs_and_of_a_bs() {
+    let rig = Rig::as_caller();
+    let session = rig.up(&FEW);
+    let globals = |fits: &dyn Fn(&Value) -> bool| session.wait_for_event("global_model", |what| fits(what));
+    globals(&|what| what["round"] == 1);
+    session.verb(&["kill", "mbs"]).ok();
+    let restored = globals(&|what| what["restored"] == true);
+    let from = restored["what"]["round"].as_u64().unwrap();
+    assert!(from >= 1, "{restored:#}");
+    globals(&|what| what["round"].as_u64() > Some(from));
+    // Killed while it trains, it trains again once it is back.
+    let seen = session.events().len();
+    session.verb(&["kill", "bs2"]).ok();
+    wait_for("bs2 to learn again", || {
+        let events = session.events();
+        let later = events.iter().skip(seen);
+        let back = later.skip_while(|event| event["what"]["type"] != "node_exited");
+        let mut globals = back.filter(|event| event["what"]["type"] == "global_model");
+        globals
+            .any(|event| event["what"]["accepted"].as_array().unwrap().contains(&json!("bs2")))
+            .then_some(())
+    });
+    // A model a round, in order, and none forgotten.
+    let rounds: Vec<u64> = digests(&session.events()).keys().copied().collect();
+    assert_eq!(rounds, (0..rounds.len() as u64).collect::<Vec<_>>());
+    assert_eq!(session.node("mbs")["restarts"], 1);
+    let late = session.down()["learning"]["late_bs"].as_u64().unwrap();
+    assert!(late <= 4, "{late} models were late");
+}
+
+#[test]
+fn a_full_disk_costs_a_checkpoint_and_not_the_run() {
+    let rig = Rig::as_caller();
+    assert!(nix::unistd::geteuid().is_root(), "this test mounts a small disk: run it as root");
+    let session = rig.up(&FEW);
+    session.wait_for_event("global_model", |what| what["round"] == 1);
+    // A disk of the MBS's own, with room for one model.
+    let folder = session.run_dir.join("state/mbs/checkpoints");
+    let pid = session.node_pid("mbs");
+    let mount = ["-t", &pid.to_string(), "-m", "mount", "-t", "tmpfs", "-o", "size=10m", "small"];
+    let mounted = std::process::Command::new("nsenter").args(mount).arg(&folder).status().unwrap();
+    assert!(mounted.success(), "no disk could be mounted");
+    let warning = session
+        .wait_for_event("notice", |what| what["text"].as_str().unwrap().contains("No space left on device"));
+    assert_eq!(warning["what"]["level"], "warning");
+    let seen = digests(&session.events()).len();
+    wait_for("the run to go on", || (digests(&session.events()).len() > seen + 1).then_some(()));
+    let left = fs::read_dir(format!("/proc/{pid}/root{}", folder.display())).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(left.len() == 1 && left[0].ends_with(".safetensors"), "{left:?}");
+    session.down();
+}
+
+#[test]
+fn data_that_cannot_be_learned_from_is_refused_before_anything_starts() {
+    const RECORD: usize = 3073;
+    let rig = Rig::as_caller();
+    let folder = rig.path().join("cifar");
+    fs::create_dir(&folder).unwrap();
+    let write = |name: &str, bytes: Vec<u8>| fs::write(folder.join(name), bytes).unwrap();
+    let whole = |records: usize| vec![0; RECORD * records];
+    let files =
+        ["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"];
+    let up = |data: &str| {
+        let name = rig.unique_name();
+        let arguments = ["--headless", "--set", "learning.learner=torch", "--data", data];
+        let finished = Running::start(rig.up_command(&name, &arguments)).finish().code(96);
+        assert!(!rig.out().exists(), "a run was made");
+        finished
+    };
+    up("nowhere").says("cannot read").says("scripts/cifar10");
+    files.iter().for_each(|name| write(name, whole(100)));
+    up("cifar").says("test_batch.bin");
+    write("test_batch.bin", whole(10));
+    up("cifar").says("the users hold 4000 samples together").says("has 500 for training");
+    write("data_batch_4.bin", whole(5000)[1..].to_vec());
+    up("cifar").says("data_batch_4.bin").says("whole records of 3073");
+    let mut label = whole(5000);
+    label[3 * RECORD] = 10;
+    write("data_batch_4.bin", label);
+    up("cifar").says("record 3 of").says("label 10");
+    let set = format!("learning.data={}", folder.display());
+    let topology = rig.topology();
+    let validate = ["validate", topology.to_str().unwrap(), "--set", "learning.learner=torch", "--set", &set];
+    rig.run(validate).code(96).says("label 10");
+    write("data_batch_4.bin", whole(5000));
+    rig.run(validate).ok();
+}
