@@ -47,6 +47,8 @@ pub enum Command {
     Resume(NodeArgs),
     /// End a node's process cleanly and start it again.
     Restart(NodeArgs),
+    /// Have a base station spoil the models that it sends, from its next round on.
+    Poison(PoisonArgs),
     /// Record packets as pcapng, for Wireshark.
     Capture(CaptureArgs),
     /// List or remove recorded runs.
@@ -340,6 +342,25 @@ pub struct NodeArgs {
     pub node: String,
     #[command(flatten)]
     pub session: SessionArgs,
+}
+
+/// `dtwn poison`.
+#[derive(Debug, Args)]
+pub struct PoisonArgs {
+    /// The base station.
+    pub node: String,
+    /// How: `sign-flip`, `noise`, `nan`; `none` to stop it.
+    pub kind: String,
+    #[command(flatten)]
+    pub session: SessionArgs,
+}
+
+impl PoisonArgs {
+    /// What the session is asked.
+    pub fn request(&self) -> dtwn_proto::control::Request {
+        let kind = (self.kind != "none").then(|| self.kind.clone());
+        dtwn_proto::control::Request::Poison { node: self.node.clone(), kind }
+    }
 }
 
 /// `dtwn capture`.

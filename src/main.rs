@@ -60,6 +60,7 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Link(command) => commands::steer::link(&command),
         Command::Partition(args) => commands::steer::partition(&args),
         Command::Heal(args) => commands::steer::heal(&args),
+        Command::Poison(args) => commands::steer::poison(&args),
         Command::Kill(args) => commands::steer::node(&args, dtwn_proto::control::NodeAction::Kill),
         Command::Pause(args) => commands::steer::node(&args, dtwn_proto::control::NodeAction::Pause),
         Command::Resume(args) => commands::steer::node(&args, dtwn_proto::control::NodeAction::Resume),

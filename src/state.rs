@@ -229,7 +229,7 @@ impl RunState {
                 self.notices.push_back((event.at_ns, event.node.clone(), *level, text.clone()));
             }
             What::Ended { reason } => self.ended = Some(reason.clone()),
-            What::Partitioned { .. } | What::Healed => {}
+            What::Partitioned { .. } | What::Healed | What::NodePoisoned { .. } => {}
         }
     }
 

@@ -6,7 +6,7 @@ use dtwn_model::units::{BitsPerSecond, Bytes, Interval, Probability};
 use dtwn_proto::control::{LinkChange, NodeAction, Request};
 
 use crate::{
-    cli::{LinkCommand, LinkEndArgs, LinkSetArgs, NodeArgs, PartitionArgs, SessionArgs},
+    cli::{LinkCommand, LinkEndArgs, LinkSetArgs, NodeArgs, PartitionArgs, PoisonArgs, SessionArgs},
     client::Client,
     error::{Error, Result},
     exit,
@@ -117,6 +117,15 @@ pub fn heal(args: &SessionArgs) -> Result<u8> {
 pub fn node(args: &NodeArgs, action: NodeAction) -> Result<u8> {
     let mut client = Client::connect(args.session.session.as_deref(), false)?;
     client.order(&Request::Node { node: args.node.clone(), action })?;
+    Ok(exit::OK)
+}
+
+/// `dtwn poison BS KIND`.
+///
+/// # Errors
+/// What the session refuses.
+pub fn poison(args: &PoisonArgs) -> Result<u8> {
+    Client::connect(args.session.session.as_deref(), false)?.order(&args.request())?;
     Ok(exit::OK)
 }
 

@@ -162,6 +162,7 @@ impl Collected {
             What::NodeExited { expected: false, .. }
             | What::NodeExited { exit: Exit::Signal(_), .. }
             | What::NodePaused { .. }
+            | What::NodePoisoned { .. }
             | What::LinkChanged { .. }
             | What::Partitioned { .. }
             | What::Healed

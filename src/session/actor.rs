@@ -335,6 +335,9 @@ impl Session {
             policy_file: RunFiles::policy(&self.run_dir, &self.plan),
         };
         let _ = to_agent.try_send(ToAgent::Start(Box::new(config)));
+        if let Some(poison) = &self.processes[node].poison {
+            let _ = to_agent.try_send(ToAgent::Poison(poison.clone()));
+        }
         self.processes[node].begin(pid, to_agent);
         let restarts = self.processes[node].started_count - 1;
         self.emit(What::NodeStarted { node: name, pid, restarts });

@@ -41,6 +41,8 @@ pub struct NodeProcess {
     pub ready: bool,
     /// Whether it is stopped.
     pub paused: bool,
+    /// What it was told to do to its models, if it was told anything; it outlives the process.
+    pub poison: Option<Option<String>>,
     /// Whether its end would be no surprise.
     pub expected: Expected,
     /// Bytes waiting in its send queues, as last reported.
@@ -58,6 +60,7 @@ impl Default for NodeProcess {
             started_count: 0,
             ready: false,
             paused: false,
+            poison: None,
             expected: Expected::No,
             send_queue_bytes: 0,
             started: Instant::now(),

@@ -3,7 +3,7 @@
 use std::{fs::File, io::Write, os::fd::OwnedFd};
 
 use dtwn_air::CaptureFilter;
-use dtwn_model::suggest;
+use dtwn_model::{plan::Role, suggest, topology::Poison};
 use dtwn_proto::{
     agent::ToAgent,
     control::{CaptureOf, LinkChange, LinkStatus, NodeAction, NodeStatus, Request, Response, Status},
@@ -47,6 +47,7 @@ impl Session {
                 self.emit(What::Healed);
             }
             Request::Node { node, action } => self.act_on_node(&node, action)?,
+            Request::Poison { node, kind } => self.poison(&node, kind)?,
             Request::Stop { signal } => self.end(signal.map_or(EndReason::Asked, EndReason::Signal)),
         }
         Ok(message(Response::Done))
@@ -132,6 +133,30 @@ impl Session {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn poison(&mut self, name: &str, kind: Option<String>) -> Result<()> {
+        let node = self.node(name)?;
+        if !matches!(self.plan.nodes[node].role, Role::Bs(_)) {
+            return Err(Error::Refused(format!("{name} is no base station: only those train models")));
+        }
+        if !self.plan.topology().learning.trains() {
+            let why = "nothing is trained in this run: the topology needs `[learning] learner = \"torch\"`";
+            return Err(Error::Refused(why.into()));
+        }
+        if let Some(kind) = kind.as_ref().filter(|kind| Poison::live(kind).is_none()) {
+            let known: Vec<_> = Poison::LIVE.map(Poison::name).into();
+            let help = "`label-flip` has to be in the topology ([learning.poison]), as twins get their data at the start";
+            return Err(Error::Refused(format!("`{kind}` is none of {}, none; {help}", known.join(", "))));
+        }
+        if let Some(to_agent) = &self.processes[node].to_agent
+            && to_agent.try_send(ToAgent::Poison(kind.clone())).is_err()
+        {
+            return Err(Error::Refused(format!("{name} does not take orders now; try again")));
+        }
+        self.processes[node].poison = Some(kind.clone());
+        self.emit(What::NodePoisoned { node: name.to_owned(), kind });
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The command line behind `:`. It takes the verbs of the program itself, read by the same parser, and a few of its own.
 
 use clap::{CommandFactory, Parser};
+use dtwn_model::topology::Poison;
 use dtwn_proto::control::{LinkChange, NodeAction, Request};
 
 use super::{
@@ -14,7 +15,8 @@ use crate::{
 };
 
 /// Verbs of the program that make sense here.
-const VERBS: [&str; 8] = ["link", "partition", "heal", "kill", "pause", "resume", "restart", "down"];
+const VERBS: [&str; 9] =
+    ["link", "partition", "heal", "kill", "pause", "resume", "restart", "poison", "down"];
 /// Verbs of the screen.
 const OWN: [&str; 7] = ["detach", "export", "freeze", "help", "quit", "stop", "theme"];
 
@@ -128,6 +130,7 @@ fn requests(command: Command) -> Result<Vec<Request>, String> {
             vec![Request::Partition { groups, one_way: args.one_way }]
         }
         Command::Heal(_) => vec![Request::Heal],
+        Command::Poison(args) => vec![args.request()],
         Command::Kill(args) => node(args.node, NodeAction::Kill),
         Command::Pause(args) => node(args.node, NodeAction::Pause),
         Command::Resume(args) => node(args.node, NodeAction::Resume),
@@ -211,7 +214,7 @@ fn candidates(done: &[&str], begun: &str, screens: &[&str], data: &Data) -> Vec<
             all
         }
         ["theme"] => theme::NAMES.map(Into::into).into(),
-        ["link"] => vec!["set".into(), "down".into(), "up".into()],
+        ["link"] => vec!["set".into(), "down".into(), "up".into(), "reset".into()],
         ["link", verb, rest @ ..] => {
             if begun.starts_with('-') {
                 return flags(&["link", verb]);
@@ -228,6 +231,13 @@ fn candidates(done: &[&str], begun: &str, screens: &[&str], data: &Data) -> Vec<
             }
         }
         ["kill" | "pause" | "resume" | "restart"] => nodes(),
+        ["poison"] => {
+            let stations = data.run.nodes.values().filter(|node| node.info.role == "bs");
+            stations.map(|node| node.info.name.clone()).collect()
+        }
+        ["poison", _] => {
+            Poison::LIVE.into_iter().map(|kind| kind.name().to_owned()).chain(["none".into()]).collect()
+        }
         ["partition", ..] if begun.starts_with('-') => flags(&["partition"]),
         ["partition", ..] => nodes(),
         _ => Vec::new(),

@@ -105,6 +105,8 @@ pub enum Fault {
     Paused(String),
     /// A node has no process.
     Exited(String),
+    /// A BS spoils its models: how.
+    Poisoned(String, String),
 }
 
 impl Fault {
@@ -141,6 +143,7 @@ impl Fault {
             }
             Self::Paused(node) => format!("{node} is paused"),
             Self::Exited(node) => format!("{node} has no process"),
+            Self::Poisoned(node, kind) => format!("{node} spoils its models: {kind}"),
         }
     }
 }
@@ -168,6 +171,8 @@ pub struct Data {
     pub partitions: Vec<(Vec<Vec<String>>, bool)>,
     /// Events that this viewer was too slow for.
     pub skipped: u64,
+    /// BSs that were told to spoil their models, and how.
+    poisoned: IndexMap<String, String>,
     baseline: IndexMap<String, LinkInfo>,
     first_wall_ns: Option<u64>,
     last_wall_ns: u64,
@@ -187,6 +192,10 @@ impl Data {
             What::Sample(sample) => wall_s = self.sample(event, sample),
             What::Partitioned { groups, one_way } => self.partitions.push((groups.clone(), *one_way)),
             What::Healed => self.partitions.clear(),
+            What::NodePoisoned { node, kind: Some(kind) } => {
+                self.poisoned.insert(node.clone(), kind.clone());
+            }
+            What::NodePoisoned { node, kind: None } => drop(self.poisoned.shift_remove(node)),
             What::Round(round) => {
                 if self.rounds.len() == ROUNDS_MAX {
                     self.rounds.pop_front();
@@ -232,6 +241,8 @@ impl Data {
                 _ => {}
             }
         }
+        let poisoned = self.poisoned.iter();
+        faults.extend(poisoned.map(|(node, kind)| Fault::Poisoned(node.clone(), kind.clone())));
         for link in self.run.links.values() {
             let was = self.baseline.get(&link.info.name);
             let disturbed = match was {
@@ -338,6 +349,12 @@ fn describe(event: &Event) -> Option<(Level, String, String)> {
         }
         What::NodePaused { node, paused } => {
             (Warning, node.clone(), if *paused { "paused" } else { "goes on" }.into())
+        }
+        What::NodePoisoned { node, kind } => {
+            let text = kind
+                .as_ref()
+                .map_or("spoils no models any more".into(), |kind| format!("spoils its models: {kind}"));
+            (Warning, node.clone(), text)
         }
         What::LinkChanged { link, change, .. } => (Warning, link.clone(), change.clone()),
         What::Partitioned { groups, one_way } => {

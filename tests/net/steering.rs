@@ -129,6 +129,8 @@ fn what_makes_no_sense_is_refused(rig: &Rig) {
     let refused = |code: i32, words: &str, verb: &[&str]| {
         session.verb(verb).code(code).says(words);
     };
+    refused(1, "nothing is trained in this run", &["poison", "bs1", "noise"]);
+    refused(1, "ug1 is no base station", &["poison", "ug1", "noise"]);
     refused(1, "nothing to change", &["link", "set", "bs1", "mbs"]);
     refused(1, "no link to itself", &["link", "down", "bs1", "bs1"]);
     refused(1, "did you mean `bs", &["link", "down", "bs9", "mbs"]);

@@ -12,7 +12,7 @@ use std::{
 use dtwn_model::{
     Plan,
     plan::{NodePlan, Role},
-    topology::{self, Overrides},
+    topology::{self, Overrides, Poison},
 };
 use dtwn_proto::{
     VERSION,
@@ -28,7 +28,7 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 
 use crate::{
@@ -131,6 +131,8 @@ pub struct Node {
     pub reporter: Reporter,
     /// What makes this node's learner, in a program that can train.
     pub learner: Option<MakeLearner>,
+    /// What this node does to the models that it sends; the topology says at first, then the session.
+    pub poison: watch::Receiver<Option<Poison>>,
     /// The association in force, as far as this node knows.
     pub association: Arc<Holder>,
     config: AgentConfig,
@@ -269,13 +271,16 @@ async fn converse(program: &str, learner: Option<MakeLearner>) -> Result<(), Age
     let config = match read_frame(&mut reader).await? {
         ToAgent::Start(config) => *config,
         ToAgent::Stop => return Ok(()),
+        ToAgent::Poison(_) => return Err(AgentError::Instructions("told something before the start".into())),
     };
-    let node = Node { learner, ..prepare(config, frames)? };
+    let node = prepare(config, frames)?;
+    let (poison, poisoned) = watch::channel(*node.poison.borrow());
+    let node = Node { learner, poison: poisoned, ..node };
     tracing::info!(node = node.me().name, boot = node.config.boot, "started");
     tokio::select! {
         result = play(node) => result,
         // Stop, or the session gone: either way there is nothing left to work for.
-        result = wait_for_stop(&mut reader) => result,
+        result = take_orders(&mut reader, &poison) => result,
     }
 }
 
@@ -291,7 +296,8 @@ pub(crate) fn prepare(config: AgentConfig, frames: mpsc::Sender<FromAgent>) -> R
     let reporter = Reporter { frames, sequence: Arc::new(AtomicU64::new(0)), clock };
     let key = SigningKey::from_bytes(&config.signing_key);
     let association = Arc::new(Holder::new(&plan));
-    Ok(Node { plan, index, clock, reporter, learner: None, association, config, key })
+    let poison = watch::channel(plan.topology().learning.poison.get(&config.node).copied()).1;
+    Ok(Node { plan, index, clock, reporter, learner: None, poison, association, config, key })
 }
 
 async fn play(node: Node) -> Result<(), AgentError> {
@@ -302,11 +308,25 @@ async fn play(node: Node) -> Result<(), AgentError> {
     }
 }
 
-async fn wait_for_stop(reader: &mut OwnedReadHalf) -> Result<(), AgentError> {
-    match read_frame(reader).await {
-        Ok(ToAgent::Stop) | Err(FrameError::Closed | FrameError::Io(_)) => Ok(()),
-        Ok(ToAgent::Start(_)) => Err(AgentError::Instructions("told to start a second time".into())),
-        Err(error) => Err(error.into()),
+/// Follows the session's orders until it is told to stop, or nobody is there to tell.
+async fn take_orders(
+    reader: &mut OwnedReadHalf,
+    poison: &watch::Sender<Option<Poison>>,
+) -> Result<(), AgentError> {
+    loop {
+        match read_frame(reader).await {
+            Ok(ToAgent::Poison(kind)) => drop(poison.send_replace(match kind {
+                None => None,
+                Some(name) => Some(Poison::live(&name).ok_or_else(|| {
+                    AgentError::Instructions(format!("{name} is nothing that can be done to models"))
+                })?),
+            })),
+            Ok(ToAgent::Stop) | Err(FrameError::Closed | FrameError::Io(_)) => return Ok(()),
+            Ok(ToAgent::Start(_)) => {
+                return Err(AgentError::Instructions("told to start a second time".into()));
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

@@ -13,6 +13,8 @@ pub const SOCKET_FD_VARIABLE: &str = "DTWN_AGENT_FD";
 pub enum ToAgent {
     /// The first frame: all that the agent has to know.
     Start(Box<AgentConfig>),
+    /// From the next round on, do this to the models that are sent, as `[learning.poison]` names it; `None`: nothing.
+    Poison(Option<String>),
     /// End cleanly: flush what is pending and exit with code 0.
     Stop,
 }

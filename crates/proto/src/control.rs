@@ -59,6 +59,13 @@ pub enum Request {
         /// What to do.
         action: NodeAction,
     },
+    /// Have a BS spoil its models from its next round on.
+    Poison {
+        /// Which BS.
+        node: String,
+        /// How, as `[learning.poison]` names it; `None`: not at all.
+        kind: Option<String>,
+    },
     /// Record packets as pcapng into the descriptor that follows (`SCM_RIGHTS`), until the client goes.
     Capture {
         /// What to record.

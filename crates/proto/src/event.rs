@@ -75,6 +75,13 @@ pub enum What {
         /// Whether it is stopped now.
         paused: bool,
     },
+    /// A BS spoils its models from its next round on, or no longer does.
+    NodePoisoned {
+        /// Which node.
+        node: String,
+        /// How, as `[learning.poison]` names it; `None`: not at all.
+        kind: Option<String>,
+    },
     /// Properties of a link were changed by hand.
     LinkChanged {
         /// Which link.

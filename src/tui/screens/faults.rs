@@ -258,6 +258,7 @@ impl Faults {
             }
             Fault::Paused(name) => (None, node(name, NodeAction::Resume)),
             Fault::Exited(name) => (None, node(name, NodeAction::Restart)),
+            Fault::Poisoned(name, _) => (None, Request::Poison { node: name.clone(), kind: None }),
             Fault::Link(now, _) => {
                 let change = LinkChange { reset: true, ..LinkChange::default() };
                 (None, Request::SetLink { from: now.from.clone(), to: now.to.clone(), change })

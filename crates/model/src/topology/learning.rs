@@ -237,6 +237,28 @@ pub enum Poison {
     Nan,
 }
 
+impl Poison {
+    /// What can be done to models that are trained already: all but `label-flip`, which has to be there when twins get their data.
+    pub const LIVE: [Self; 3] = [Self::SignFlip, Self::Noise, Self::Nan];
+
+    /// As a topology file names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SignFlip => "sign-flip",
+            Self::Noise => "noise",
+            Self::LabelFlip => "label-flip",
+            Self::Nan => "nan",
+        }
+    }
+
+    /// The one of [`Self::LIVE`] that a name means.
+    #[must_use]
+    pub fn live(name: &str) -> Option<Self> {
+        Self::LIVE.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

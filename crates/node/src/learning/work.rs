@@ -45,6 +45,8 @@ pub enum Job {
         /// b: the fraction of their samples that twins train on from now on; `None` leaves it.
         fraction: Option<f64>,
     },
+    /// Do this to the models of later rounds before they are sent. Nothing follows.
+    Spoil(Option<Poison>),
     /// Check another BS's model.
     Verify {
         /// Of which round.
@@ -167,7 +169,8 @@ impl Worker {
                 }
             };
             while let Ok(job) = queue.recv() {
-                let result = works.run(job).unwrap_or_else(|error| Done::Failed(error.to_string()));
+                let result = works.run(job).unwrap_or_else(|error| Some(Done::Failed(error.to_string())));
+                let Some(result) = result else { continue };
                 if done.blocking_send(result).is_err() {
                     return;
                 }
@@ -236,8 +239,8 @@ impl Works {
         })
     }
 
-    fn run(&mut self, job: Job) -> Result<Done, LearnerError> {
-        match job {
+    fn run(&mut self, job: Job) -> Result<Option<Done>, LearnerError> {
+        let done = match job {
             Job::Begin => self.begin(),
             Job::Train { round, global, fraction } => {
                 if let Some(fraction) = fraction {
@@ -245,9 +248,14 @@ impl Works {
                 }
                 self.train(round, &global)
             }
+            Job::Spoil(kind) => {
+                self.poison = kind;
+                return Ok(None);
+            }
             Job::Verify { round, owner, body } => self.verify(round, owner, &body),
             Job::Finish { round, models } => self.finish(round, &models),
-        }
+        };
+        done.map(Some)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Vec<f32>, LearnerError> {
@@ -566,9 +574,16 @@ mod tests {
     #[test]
     fn a_poisoner_sends_what_its_poison_says() {
         let (worker, mut done) = worker("poison = { bs1 = \"sign-flip\" }");
-        let job = Job::Train { round: 1, global: body(&[0.0, 0.0]), fraction: None };
-        let Done::Trained { body: own, .. } = next(&worker, &mut done, job) else { panic!() };
-        assert_eq!(wire::decode(&own, 2).unwrap(), [-1.5, -1.5]);
+        let mut own = || {
+            let job = Job::Train { round: 1, global: body(&[0.0, 0.0]), fraction: None };
+            let Done::Trained { body: own, .. } = next(&worker, &mut done, job) else { panic!() };
+            wire::decode(&own, 2).unwrap()
+        };
+        assert_eq!(own(), [-1.5, -1.5]);
+        assert!(worker.ask(Job::Spoil(None)));
+        assert_eq!(own(), [0.5, 0.5]);
+        assert!(worker.ask(Job::Spoil(Some(Poison::SignFlip))));
+        assert_eq!(own(), [-1.5, -1.5]);
     }
 
     #[test]

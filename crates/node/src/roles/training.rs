@@ -11,7 +11,12 @@ use dtwn_chain::{
     tx::{BodyRef, Payload, Verdict},
     types::{Digest, ReplicaId},
 };
-use dtwn_model::{cost, ids::BsId, topology::Compute, units::Hertz};
+use dtwn_model::{
+    cost,
+    ids::BsId,
+    topology::{Compute, Poison},
+    units::Hertz,
+};
 use dtwn_proto::event::{Level, LocalModel, Verification, What};
 use tokio::{
     sync::{broadcast, mpsc},
@@ -46,6 +51,8 @@ struct Waiting {
 /// The learning of a BS.
 pub(super) struct Training {
     worker: Worker,
+    /// What the thread does to models now.
+    poison: Option<Poison>,
     results: mpsc::Receiver<Done>,
     news: Option<broadcast::Receiver<ChainNews>>,
     chain: Option<ChainHandle>,
@@ -76,6 +83,7 @@ impl Training {
         let Some((worker, results)) = worker(node)? else { return Ok(None) };
         Ok(Some(Self {
             worker,
+            poison: node.plan.topology().learning.poison.get(&node.me().name).copied(),
             results,
             news: chain.map(ChainHandle::subscribe),
             chain: chain.cloned(),
@@ -114,6 +122,10 @@ impl Training {
         self.asked.retain(|digest| bodies.contains_key(digest));
         self.waiting = None;
         self.began_ns = node.clock.now_ns();
+        let poison = *node.poison.borrow();
+        if poison != self.poison && self.worker.ask(Job::Spoil(poison)) {
+            self.poison = poison;
+        }
         if !self.worker.ask(Job::Train { round, global, fraction: Some(node.association.now().fraction(bs)) })
         {
             notice(node, Level::Error, format!("round {round} is left out: learning is behind"));
