@@ -393,6 +393,9 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Shape and values of a tensor.
+type Shaped = (Vec<usize>, Vec<f32>);
+
 /// A tensor that was read: name, shape, values.
 type Named = (String, Vec<usize>, Vec<f32>);
 
@@ -475,7 +478,7 @@ impl Raw {
     }
 
     /// Shape and values of a tensor of f32.
-    fn tensor(&self, name: &str) -> Result<Option<(Vec<usize>, Vec<f32>)>, CheckpointError> {
+    fn tensor(&self, name: &str) -> Result<Option<Shaped>, CheckpointError> {
         let tensors = self.tensors()?;
         let Ok(view) = tensors.tensor(name) else { return Ok(None) };
         if view.dtype() != Dtype::F32 {
