@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+use std::io::BufRead;
 use std::process::{Command, Output};
 
 fn agent(arguments: &[&str]) -> Output {
@@ -70,5 +71,56 @@ fn a_missing_cuda_device_is_named() {
         let output = agent(&["selftest", "--device", "cuda"]);
         assert_eq!(output.status.code(), Some(1));
         assert!(String::from_utf8_lossy(&output.stderr).contains("no CUDA device"), "{output:?}");
+    }
+}
+
+/// A topology of two base stations with three users each, 24 samples a user, in a folder that is removed with the first of the pair.
+fn network() -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("network.toml");
+    let text = "[learning]\nfraction = 0.5\nepochs = 2\nbatch = 8\ntest_samples = 50\n\
+                [[bs]]\nid = \"bs\"\ncount = 2\nring = \"100 m\"\n\
+                [[users]]\nid = \"ug1\"\ncount = 3\naround = \"bs1\"\nsamples = 24\n\
+                [[users]]\nid = \"ug2\"\ncount = 3\naround = \"bs2\"\nsamples = 24\n";
+    std::fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (dir, path)
+}
+
+fn rounds(arguments: &[&str]) -> Vec<serde_json::Value> {
+    let output = agent(arguments);
+    assert!(output.status.success(), "{output:?}");
+    output.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
+}
+
+#[test]
+fn rounds_without_a_network_repeat_themselves_and_central_training_sees_as_many_samples() {
+    let (_dir, path) = network();
+    let federated = |jobs| rounds(&["train-federated", &path, "--rounds", "2", "--jobs", jobs, "--json"]);
+    let central = rounds(&["train-central", &path, "--rounds", "2", "--json"]);
+    let (one, two) = (federated("1"), federated("2"));
+    assert_eq!((one.len(), two.len(), central.len()), (3, 3, 3));
+    for round in 0..3 {
+        assert_eq!(one[round]["digest"], two[round]["digest"]);
+        // Half of 6 · 24 samples, twice, a round.
+        assert_eq!(one[round]["samples"], 144 * round);
+        assert_eq!(central[round]["samples"], 144 * round);
+        assert!(central[round]["test_accuracy"].is_f64() && one[round]["dataset"] == "synthetic");
+    }
+    assert_eq!(one[0]["digest"], central[0]["digest"]);
+    assert_ne!(one[2]["digest"], central[2]["digest"]);
+    let other = rounds(&["train-federated", &path, "--rounds", "1", "--set", "run.seed=99", "--json"]);
+    assert_ne!(other[1]["digest"], one[1]["digest"]);
+}
+
+#[test]
+fn training_without_data_says_what_is_missing() {
+    let (dir, path) = network();
+    let set = format!("learning.data={}", dir.path().display());
+    for job in ["train-federated", "train-central"] {
+        let output = agent(&[job, &path, "--set", &set]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(text.contains("scripts/cifar10"), "{text}");
     }
 }

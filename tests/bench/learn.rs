@@ -21,7 +21,7 @@ use clap::{Parser, ValueEnum};
 use common::{
     Result,
     report::{Output, Report},
-    session::{Dtwn, run},
+    session::{self, Dtwn},
 };
 use serde_json::Value;
 
@@ -35,6 +35,9 @@ struct Arguments {
     /// Folder with CIFAR-10's binary files, whole or a part, for the accuracy; without it, on the synthetic set.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Rounds of the accuracy; 12 by default.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(2..=1000))]
+    rounds: Option<u64>,
     #[command(flatten)]
     output: Output,
 }
@@ -64,6 +67,8 @@ pub struct Bench {
     pub quick: bool,
     /// CIFAR-10's folder.
     pub data: Option<PathBuf>,
+    /// Rounds of the accuracy.
+    pub rounds: Option<u64>,
 }
 
 impl Bench {
@@ -95,7 +100,7 @@ impl Bench {
     }
 
     /// Runs a network to the end of so many rounds; returns its summary and events.
-    pub fn rounds(&self, topology: &Path, rounds: u64, set: &[String]) -> Result<(Value, Vec<Value>)> {
+    pub fn run(&self, topology: &Path, rounds: u64, set: &[String]) -> Result<(Value, Vec<Value>)> {
         let out = tempfile::tempdir_in(self.scratch.path())?;
         let name = format!("bench-{}", std::process::id());
         let mut command = self.dtwn.command(["up", "--headless", "--json", "--name", &name]);
@@ -103,12 +108,12 @@ impl Bench {
         for assignment in set {
             command.args(["--set", assignment]);
         }
-        let summary = serde_json::from_slice(&run(&mut command)?.stdout)?;
+        let summary = serde_json::from_slice(&session::run(&mut command)?.stdout)?;
         let run_dir =
             std::fs::read_dir(out.path())?.filter_map(std::result::Result::ok).map(|entry| entry.path());
         let run_dir = run_dir.filter(|path| !path.is_symlink()).find(|path| path.is_dir());
         let run_dir = run_dir.ok_or("a run that recorded nothing")?;
-        let output = run(self.dtwn.command(["events", "--json"]).arg(&run_dir))?;
+        let output = session::run(self.dtwn.command(["events", "--json"]).arg(&run_dir))?;
         let lines = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         let events = lines.map(serde_json::from_slice).collect::<std::result::Result<_, _>>()?;
         Ok((summary, events))
@@ -127,7 +132,8 @@ fn main() -> Result<()> {
     }
     let data = arguments.data.map(std::fs::canonicalize).transpose()?;
     let scratch = tempfile::TempDir::with_prefix("dtwn-bench-")?;
-    let bench = Bench { dtwn: Dtwn::new()?, agent, scratch, quick: arguments.output.quick, data };
+    let (quick, rounds) = (arguments.output.quick, arguments.rounds);
+    let bench = Bench { dtwn: Dtwn::new()?, agent, scratch, quick, data, rounds };
     let mut report = Report::new("learn", bench.quick);
     for block in blocks {
         let done = match block {

@@ -27,12 +27,12 @@ const SYNTHETIC_EACH: u64 = 80;
 /// Rounds of the real network that are set beside those without one.
 const NETWORKED: u64 = 2;
 /// How twins train here.
-const LEARNING: &str = "learner = \"torch\"\nfraction = 1.0\nepochs = 3\nbatch = 10\nlearning_rate = 0.02\n\
+const LEARNING: &str = "learner = \"torch\"\nfraction = 1.0\nepochs = 3\nbatch = 10\nlearning_rate = 0.03\n\
                         momentum = 0.9\ntest_samples = 10000\ndeadline = \"10 min\"\n";
 
 /// Trains by rounds without a network, then centrally, then some rounds of the real network.
 pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
-    let rounds = if bench.quick { 2 } else { 10 };
+    let rounds = bench.rounds.unwrap_or(if bench.quick { 2 } else { 12 });
     let each = match &bench.data {
         Some(dir) => records(dir)? / USERS,
         None => SYNTHETIC_EACH,
@@ -56,7 +56,7 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         told,
     )?;
     eprintln!("{NETWORKED} rounds of the network");
-    let (summary, events) = bench.rounds(&topology, NETWORKED, &[])?;
+    let (summary, events) = bench.run(&topology, NETWORKED, &[])?;
     report.add(rows(&federated, &central, &summary, &events)?);
     Ok(())
 }

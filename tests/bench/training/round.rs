@@ -19,7 +19,7 @@ const OVERHEAD_MAX: f64 = 0.10;
 pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     let rounds = if bench.quick { 3 } else { 6 };
     eprintln!("{rounds} rounds of topologies/paper.toml");
-    let (summary, events) = bench.rounds(&Bench::paper(), rounds, &["learning.learner=torch".to_owned()])?;
+    let (summary, events) = bench.run(&Bench::paper(), rounds, &["learning.learner=torch".to_owned()])?;
     let found: Vec<Parts> = parts(&events);
     if found.is_empty() {
         return Err("the run has no two rounds after each other".into());
