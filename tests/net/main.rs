@@ -11,6 +11,7 @@ mod bring_up;
 mod capture;
 mod chain;
 mod chain_damage;
+mod deployed;
 mod events;
 mod exec;
 mod headless;
