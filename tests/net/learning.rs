@@ -274,3 +274,25 @@ fn data_that_cannot_be_learned_from_is_refused_before_anything_starts() {
     write("data_batch_4.bin", whole(5000));
     rig.run(validate).ok();
 }
+
+#[test]
+fn a_bs_can_be_poisoned_and_cured_while_the_run_goes_on() {
+    let rig = Rig::as_caller();
+    let session = rig.up(&FEW);
+    session.wait_for_event("global_model", |what| what["round"] == 1);
+    rig.run(["poison", "bs3", "label-flip", "-s", &session.name]).code(1).says("has to be in the topology");
+    session.verb(&["poison", "bs3", "nan"]).ok();
+    let told = session.wait_for_event("node_poisoned", |what| what["node"] == "bs3");
+    assert_eq!(told["what"]["kind"], "nan");
+    let bad = session.wait_for_event("global_model", |what| what["rejected"] == json!(["bs3"]));
+    // What it was told outlives its process.
+    session.verb(&["kill", "bs3"]).ok();
+    let after = |round: &Value| round.as_u64() > bad["what"]["round"].as_u64();
+    session
+        .wait_for_event("global_model", |what| what["rejected"] == json!(["bs3"]) && after(&what["round"]));
+    session.verb(&["poison", "bs3", "none"]).ok();
+    let good =
+        |what: &Value| what["accepted"] == json!(["bs1", "bs2", "bs3", "bs4"]) && after(&what["round"]);
+    session.wait_for_event("global_model", good);
+    session.down();
+}
