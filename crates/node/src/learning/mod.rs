@@ -26,7 +26,7 @@ pub mod work;
 /// make a process grow without bound. 32 hold those of a step of training and of judging.
 ///
 /// A model, its gradient and its momentum are vectors of 8.6 MB, made anew for each twin, the gradient in each step. By default the
-/// allocator has the kernel map and clear them each time, in a thread even more often: a tenth of the time of training. So vectors of
+/// allocator has the kernel map and clear them each time, in a thread even more often: page faults in every step. So vectors of
 /// less than 32 MB, the most that glibc takes for it, are kept, up to 256 MB of them, for all threads together; the data set, which is
 /// larger and read but once, goes back to the kernel.
 pub const ENVIRONMENT: [(&str, &str); 4] = [
