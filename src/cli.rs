@@ -74,7 +74,7 @@ pub enum Command {
     Compare(CompareArgs),
     /// Make the data and plots of the paper's figures.
     Figures(FiguresArgs),
-    /// Fit the accuracy that samples buy, theta_a and theta_p of [cost], to real trainings.
+    /// Fit the accuracy that samples buy, theta_a and theta_p of `[cost]`, to real trainings.
     Calibrate(CalibrateArgs),
     /// Simulate a part of the network in virtual time.
     #[command(subcommand)]
