@@ -14,6 +14,8 @@ pub struct LearningState {
     pub globals: VecDeque<GlobalModel>,
     /// Each BS's latest model.
     pub locals: BTreeMap<String, LocalModel>,
+    /// Accuracy of each BS's latest models on samples that it holds back, oldest first.
+    pub local_accuracy: BTreeMap<String, VecDeque<f64>>,
     /// The latest findings on models, by verifier and owner.
     pub findings: BTreeMap<(String, String), Verification>,
     /// Models found bad, over all rounds.
@@ -77,6 +79,13 @@ impl LearningState {
         self.aggregate.0 += 1;
         self.aggregate.1 += model.aggregate_wall_ms;
         self.overruns += u64::from(model.overrun_ms > 0.0);
+        if let Some(accuracy) = model.held_out_accuracy.filter(|accuracy| accuracy.is_finite()) {
+            let history = self.local_accuracy.entry(node.to_owned()).or_default();
+            if history.len() == HISTORY {
+                history.pop_front();
+            }
+            history.push_back(accuracy);
+        }
         self.locals.insert(node.to_owned(), model.clone());
     }
 

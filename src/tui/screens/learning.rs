@@ -9,6 +9,8 @@
 //! BS    TWINS  p50  LOSS ACC │ ROUND TOOK PREDICTED MISSED BY
 //! ```
 
+use std::collections::VecDeque;
+
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -24,13 +26,17 @@ use crate::tui::{
     view::{Hits, Zone},
 };
 
-const TWINS: [Column; 9] = [
+/// Rounds of a BS's accuracy that are drawn.
+const CURVE: usize = 16;
+
+const TWINS: [Column; 10] = [
     Column::left("BS", 8, 0),
     Column::right("TWINS", 6, 0),
     Column::right("AGE p50", 8, 0),
     Column::right("AGE p99", 8, 5),
     Column::right("LOSS", 6, 1),
     Column::right("ACC", 5, 2),
+    Column::left("CURVE", CURVE as u16, 6),
     Column::right("TRAINED", 8, 5),
     Column::right("ATTESTED", 8, 3),
     Column::left("FOUND BAD BY", 12, 4),
@@ -215,11 +221,18 @@ fn draw_twins(seen: &Seen<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
             figure(age.map(|age| format::ms(age.2))),
             figure(local.map(|local| format!("{:.3}", local.loss))),
             figure(local.and_then(|local| local.held_out_accuracy).map(format::percent)),
+            (curve(learning.local_accuracy.get(bs)), theme.curve()),
             figure(local.map(|local| format::ms(local.train_ms))),
             figure(attested),
             (clean(&bad.join(" ")), theme.bad()),
         ]
     });
+}
+
+/// How the accuracy of a BS's models went lately.
+fn curve(history: Option<&VecDeque<f64>>) -> String {
+    let Some(history) = history else { return String::new() };
+    format::spark(history.iter().skip(history.len().saturating_sub(CURVE)).copied(), Some(1.0), false)
 }
 
 /// T of Eq. 17 for a round that somebody decided on.
