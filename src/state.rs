@@ -211,6 +211,7 @@ impl RunState {
                 self.association.trained(model);
                 self.learning.trained(&event.node, model);
             }
+            What::TwinMoved(twin) => self.learning.moved(twin),
             What::Verification(finding) => self.learning.verified(&event.node, finding),
             What::GlobalModel(model) => self.learning.globalised(model),
             What::ChainProgress(report) => self.chain.progress(&event.node, event.at_ns, report),

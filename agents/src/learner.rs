@@ -1,22 +1,19 @@
 //! The learner of a node: the CNN, and the samples of the twins that a base station holds, or the test set of the MBS.
 
-use std::path::Path;
-
 use dtwn_model::Plan;
 use dtwn_model::ids::UserId;
-use dtwn_model::plan::NodePlan;
-use dtwn_model::topology::{Learning, Optimiser as Choice, Partition, Poison};
+use dtwn_model::plan::{NodePlan, Role};
+use dtwn_model::topology::{Learning, Optimiser as Choice, Poison};
 use dtwn_node::learning::checkpoint::TensorLayout;
-use dtwn_node::learning::data::{CLASSES, Cifar10, Records};
+use dtwn_node::learning::data::{CLASSES, Records};
 use dtwn_node::learning::learner::{self, Judgement, Learner, LearnerError, Trained};
-use dtwn_node::learning::partition::{Scheme, partition};
+use dtwn_node::learning::source::Source;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use tch::Device;
 
 use crate::cnn;
-use crate::synthetic::{Synthetic, TEST_START};
 use crate::training::{Local, Normalisation, Optimiser, Trainer};
 
 /// The learner of a node, for [`dtwn_node::agent::run`].
@@ -35,6 +32,9 @@ pub struct TorchLearner {
     seed: u64,
     local: Local,
     fraction: f64,
+    /// Whether its labels are wrong on purpose.
+    flip: bool,
+    validation_samples: u32,
     /// What twins train on.
     training: Records,
     /// Each twin's positions in `training`, in the order in which twins are trained.
@@ -54,12 +54,12 @@ impl TorchLearner {
         let (dataset, normalisation) = dataset_of(settings);
         let trainer = Trainer::new(Device::Cpu, normalisation).map_err(LearnerError::of)?;
         let ids = learner::twins_of(plan, node);
+        let flip = settings.poison.get(&node.name) == Some(&Poison::LabelFlip);
         let mut source = Source::open(plan, settings, seed)?;
         let mut training = Records::default();
         let mut twins = Vec::new();
         if !ids.is_empty() {
             let dealt = source.deal(plan, settings, seed)?;
-            let flip = settings.poison.get(&node.name) == Some(&Poison::LabelFlip);
             for id in ids {
                 let own = dealt.get(id.index()).map(Vec::as_slice).unwrap_or_default();
                 let first = training.len();
@@ -68,12 +68,24 @@ impl TorchLearner {
                 twins.push((id, positions));
             }
         }
-        let held_out = match twins.is_empty() {
-            true => source.test(settings.test_samples),
-            false => validation(&training, settings.validation_samples, seed),
+        let validation_samples = settings.validation_samples;
+        let held_out = match node.role {
+            Role::Mbs => source.test(settings.test_samples),
+            _ => validation(&training, validation_samples, seed),
         };
-        let local = local(settings);
-        Ok(Self { trainer, dataset, seed, local, fraction: settings.fraction, training, twins, held_out })
+        let (local, fraction) = (local(settings), settings.fraction);
+        Ok(Self {
+            trainer,
+            dataset,
+            seed,
+            local,
+            fraction,
+            flip,
+            validation_samples,
+            training,
+            twins,
+            held_out,
+        })
     }
 }
 
@@ -108,6 +120,44 @@ impl Learner for TorchLearner {
 
     fn set_fraction(&mut self, fraction: f64) {
         self.fraction = fraction;
+    }
+
+    fn change_twins(
+        &mut self,
+        released: &[UserId],
+        held: Vec<(UserId, Records)>,
+    ) -> Result<(), LearnerError> {
+        let (before, mut twins) = (std::mem::take(&mut self.training), std::mem::take(&mut self.twins));
+        twins.retain(|(id, _)| !released.contains(id) && held.iter().all(|(new, _)| new != id));
+        let mut all: Vec<(UserId, Records, Vec<u32>, bool)> =
+            held.into_iter().map(|(id, records)| (id, records, Vec::new(), self.flip)).collect();
+        all.extend(twins.into_iter().map(|(id, positions)| (id, Records::default(), positions, false)));
+        // One order, however twins came.
+        all.sort_by_key(|(id, ..)| *id);
+        for (id, records, positions, flip) in all {
+            let first = self.training.len();
+            let kept = positions.iter().filter_map(|at| before.get(*at as usize));
+            let new = (0..records.len()).filter_map(|at| records.get(at));
+            for (label, image) in kept.chain(new) {
+                let label = if flip { (CLASSES - 1) as u8 - label } else { label };
+                self.training.push(label, image);
+            }
+            let positions = (first..self.training.len()).filter_map(|at| u32::try_from(at).ok()).collect();
+            self.twins.push((id, positions));
+        }
+        self.held_out = validation(&self.training, self.validation_samples, self.seed);
+        Ok(())
+    }
+
+    fn data(&self, twin: UserId) -> Option<(blake3::Hash, u64)> {
+        let (_, own) = self.twins.iter().find(|(id, _)| *id == twin)?;
+        let mut hasher = blake3::Hasher::new();
+        for (label, image) in own.iter().filter_map(|at| self.training.get(*at as usize)) {
+            // What is recorded are the user's data, not what a BS makes of them.
+            let label = if self.flip { (CLASSES - 1) as u8 - label } else { label };
+            hasher.update(&[label]).update(image);
+        }
+        Some((hasher.finalize(), hasher.count()))
     }
 
     fn train(&mut self, twin: UserId, round: u64, global: &[f32]) -> Result<Trained, LearnerError> {
@@ -177,76 +227,6 @@ pub(crate) fn dataset_of(settings: &Learning) -> (&'static str, Normalisation) {
     }
 }
 
-/// Where samples come from.
-enum Source {
-    /// Made when asked for.
-    Synthetic(Synthetic),
-    /// Read from disk.
-    Cifar10(Cifar10),
-}
-
-impl Source {
-    fn open(plan: &Plan, settings: &Learning, seed: u64) -> Result<Self, LearnerError> {
-        let Some(dir) = &settings.data else { return Ok(Self::Synthetic(Synthetic::new(seed))) };
-        Ok(Self::Cifar10(Cifar10::for_network(Path::new(dir), plan).map_err(LearnerError::of)?))
-    }
-
-    /// Deals the training samples to all users: the same at every node.
-    fn deal(&self, plan: &Plan, settings: &Learning, seed: u64) -> Result<Vec<Vec<u32>>, LearnerError> {
-        let sizes: Vec<u32> = plan.users().map(|user| user.samples).collect();
-        let labels: Vec<u8> = match self {
-            Self::Synthetic(set) => {
-                let count: u64 = sizes.iter().map(|size| u64::from(*size)).sum();
-                (0..count).map(|index| set.label(index)).collect()
-            }
-            Self::Cifar10(set) => set.training.labels().collect(),
-        };
-        let scheme = match settings.partition {
-            Partition::Iid => Scheme::Iid,
-            Partition::Dirichlet => Scheme::Dirichlet { alpha: settings.alpha },
-            Partition::Shards => Scheme::Shards { per_user: settings.shards },
-        };
-        partition(&labels, &sizes, scheme, seed).map_err(LearnerError::of)
-    }
-
-    /// Adds a training sample to `records`, with label 9 − label where it is to be wrong.
-    fn copy(&mut self, sample: u32, flip: bool, records: &mut Records) -> Result<(), LearnerError> {
-        let turn = |label: u8| if flip { (CLASSES - 1) as u8 - label } else { label };
-        let added = match self {
-            Self::Synthetic(set) => {
-                let made = set.sample(sample.into());
-                records.push(turn(made.label), &made.image)
-            }
-            Self::Cifar10(set) => {
-                let found = set.training.get(sample as usize);
-                found.is_some_and(|(label, image)| records.push(turn(label), image))
-            }
-        };
-        match added {
-            true => Ok(()),
-            false => Err(LearnerError(format!("there is no training sample {sample}"))),
-        }
-    }
-
-    /// The first samples of the test set.
-    fn test(&self, count: u32) -> Records {
-        let mut records = Records::default();
-        for index in 0..count {
-            match self {
-                Self::Synthetic(set) => {
-                    let made = set.sample(TEST_START + u64::from(index));
-                    records.push(made.label, &made.image);
-                }
-                Self::Cifar10(set) => {
-                    let Some((label, image)) = set.test.get(index as usize) else { break };
-                    records.push(label, image);
-                }
-            }
-        }
-        records
-    }
-}
-
 /// How twins are trained.
 pub(crate) fn local(settings: &Learning) -> Local {
     Local {
@@ -286,6 +266,8 @@ fn seed_of(seed: u64, twin: UserId, round: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use dtwn_model::topology::{self, Overrides};
 
     use super::*;
@@ -330,6 +312,25 @@ mod tests {
             (0..records.len()).map(|at| records.get(at).unwrap().1.to_vec()).collect()
         };
         assert!(images(&bs.training).is_disjoint(&images(&mbs.held_out)));
+    }
+
+    #[test]
+    fn twins_come_and_go_with_their_samples() {
+        let plan = plan("");
+        let mut bs = of(&plan, "bs1");
+        let users = bs.twins();
+        let dealt = dtwn_node::learning::source::samples_of(&plan, &users).unwrap();
+        let global = bs.initial();
+        let (before, data) = (bs.train(users[1], 1, &global).unwrap(), bs.data(users[1]).unwrap());
+        assert_eq!(data, (blake3::hash(dealt[1].as_bytes()), dealt[1].as_bytes().len() as u64));
+        bs.change_twins(&users, Vec::new()).unwrap();
+        assert!(bs.twins().is_empty() && bs.judge(&global).unwrap().is_none());
+        // In another order and in two steps: they are trained alike.
+        bs.change_twins(&[], vec![(users[2], dealt[2].clone()), (users[1], dealt[1].clone())]).unwrap();
+        bs.change_twins(&[], vec![(users[0], dealt[0].clone())]).unwrap();
+        assert_eq!((bs.twins(), bs.data(users[1])), (users.clone(), Some(data)));
+        assert!(bs.train(users[1], 1, &global).unwrap().parameters == before.parameters);
+        assert_eq!(bs.training, of(&plan, "bs1").training);
     }
 
     #[test]

@@ -66,9 +66,16 @@ pub fn compare(plan: &Plan, turns: u32) -> Result<Outcome, Error> {
         if !worker.ask(Job::Train { round: round + 1, global: global.clone(), fraction: None }) {
             return Err(LearnerError("the learning thread takes no job".into()).into());
         }
-        let trained = done.blocking_recv();
+        let mut trained = done.blocking_recv();
+        while matches!(trained, Some(Done::Held(_))) {
+            trained = done.blocking_recv();
+        }
         let Some(Done::Trained { twins, samples, train, .. }) = trained else {
             return Err(LearnerError(format!("the base station did not train: {trained:?}")).into());
+        };
+        // It still hashes the twins' models, which must not take the processor from the bare loop.
+        let Some(Done::Behaviour { .. }) = done.blocking_recv() else {
+            return Err(LearnerError("the base station left no models of twins".into()).into());
         };
         let bare_per_s = bare.run(samples)?;
         // The first turn of both warms up.

@@ -81,12 +81,12 @@ pub fn run(config: &Config) -> Result<Outcome, Error> {
     let data = Synthetic::new(config.seed);
     let model = Cnn::new(config.device, config.seed)?;
     let mut optimizer = nn::Adam::default().build(model.store(), LEARNING_RATE)?;
-    let test = data.batch(TEST_START, TEST_SAMPLES, config.device)?;
+    let test = Batch::of(&data, TEST_START, TEST_SAMPLES, config.device)?;
     let (loss_before, _) = evaluate(&model, &test)?;
     let mut busy = Duration::ZERO;
     for step in 0..u64::from(config.steps) {
         let size = u64::from(config.batch);
-        let batch = data.batch(step * size, size, config.device)?;
+        let batch = Batch::of(&data, step * size, size, config.device)?;
         runtime::synchronize(config.device);
         let start = Instant::now();
         optimizer.zero_grad();

@@ -873,6 +873,7 @@ fn is_for_agents(what: &What) -> bool {
         what,
         What::Transfer(_)
             | What::TwinAges { .. }
+            | What::TwinMoved(_)
             | What::Round(_)
             | What::Association(_)
             | What::Decided { .. }

@@ -56,6 +56,7 @@ fn summarise(state: &RunState, plan: &Plan, teardown_ms: f64, recorder_failure: 
         "association": association(&state.association),
         "chain": chain(&state.chain),
         "learning": learning(&state.learning, state),
+        "twins": twins(state),
         "nodes": state.nodes.values().map(|node| json!({
             "id": node.info.name,
             "role": node.info.role,
@@ -130,6 +131,19 @@ fn learning(learning: &LearningState, state: &RunState) -> Value {
         "twin_age_ms_p99": age(|(_, _, p99)| *p99),
         "phases_ms": learning.phases_ms().into_iter().map(|(phase, ms)| (phase.to_owned(), json!(ms)))
             .collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+/// Where twins were at the end, how old, and how they moved.
+fn twins(state: &RunState) -> Value {
+    let by_bs = state.twin_ages.iter().map(|(bs, (twins, p50_ms, p99_ms))| {
+        (bs.clone(), json!({"twins": twins, "age_ms_p50": p50_ms, "age_ms_p99": p99_ms}))
+    });
+    json!({
+        "by_bs": by_bs.collect::<serde_json::Map<_, _>>(),
+        "moves": state.learning.moved,
+        "moved_bytes": state.learning.moved_bytes,
+        "move_ms_mean": state.learning.move_ms(),
     })
 }
 

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use dtwn_proto::event::{GlobalModel, LocalModel, Verification};
+use dtwn_proto::event::{GlobalModel, LocalModel, TwinMoved, Verification};
 
 /// Rounds kept for screens; older ones stay in the event file.
 const HISTORY: usize = 1024;
+/// Moves of twins kept for screens.
+const MOVES: usize = 64;
 
 /// What was learned.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,6 +26,13 @@ pub struct LearningState {
     pub late: u64,
     /// Times that a BS could not keep the pace of its processor.
     pub overruns: u64,
+    /// The latest moves of twins, oldest first.
+    pub moves: VecDeque<TwinMoved>,
+    /// Moves of twins, over all rounds.
+    pub moved: u64,
+    /// Bytes that these took through the air.
+    pub moved_bytes: u64,
+    moved_ms: f64,
     samples: u64,
     train_wall_ms: f64,
     train: (u64, f64, f64),
@@ -48,6 +57,11 @@ impl LearningState {
         (self.train_wall_ms > 0.0).then(|| self.samples as f64 * 1000.0 / self.train_wall_ms)
     }
 
+    /// How long a move takes in the mean, emulated milliseconds.
+    pub fn move_ms(&self) -> Option<f64> {
+        (self.moved > 0).then(|| self.moved_ms / self.moved as f64)
+    }
+
     /// Mean milliseconds of each phase. Training in emulated time with Eq. 12's prediction beside it, the others in wall time.
     pub fn phases_ms(&self) -> [(&'static str, Option<f64>); 5] {
         let mean = |(count, sum): (u64, f64)| (count > 0).then(|| sum / count as f64);
@@ -68,6 +82,16 @@ impl LearningState {
         of_owner
             .filter(move |(_, finding)| Some(finding.round) == round)
             .map(|((verifier, _), finding)| (verifier.as_str(), finding))
+    }
+
+    pub(super) fn moved(&mut self, twin: &TwinMoved) {
+        if self.moves.len() == MOVES {
+            self.moves.pop_front();
+        }
+        self.moves.push_back(twin.clone());
+        self.moved += 1;
+        self.moved_bytes += twin.bytes;
+        self.moved_ms += twin.took_ms;
     }
 
     pub(super) fn trained(&mut self, node: &str, model: &LocalModel) {
@@ -146,6 +170,26 @@ mod tests {
         state.globalised(&global(5, 0.5));
         let rounds: Vec<u64> = state.globals.iter().map(|model| model.round).collect();
         assert_eq!(rounds, [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn moves_of_twins_add_up_and_the_latest_are_kept() {
+        let mut state = LearningState::default();
+        assert_eq!(state.move_ms(), None);
+        for epoch in 1..=100 {
+            state.moved(&TwinMoved {
+                twin: "ug1.0".into(),
+                from: "bs1".into(),
+                to: "bs2".into(),
+                epoch,
+                from_round: 3,
+                samples: 10,
+                bytes: 100,
+                took_ms: epoch as f64,
+            });
+        }
+        assert_eq!((state.moved, state.moved_bytes, state.moves.len()), (100, 10_000, MOVES));
+        assert_eq!((state.move_ms(), state.moves.back().map(|last| last.epoch)), (Some(50.5), Some(100)));
     }
 
     #[test]

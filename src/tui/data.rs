@@ -380,6 +380,10 @@ fn describe(event: &Event) -> Option<(Level, String, String)> {
             let level = if round.missed_by.is_empty() { Info } else { Warning };
             (level, session(), format!("round {} in {:.0} ms{missed}", round.round, round.duration_ms))
         }
+        What::TwinMoved(twin) => {
+            let text = format!("the twin of {} came from {} in {:.0} ms", twin.twin, twin.from, twin.took_ms);
+            (Info, session(), text)
+        }
         What::Ended { reason } => {
             (Info, session(), format!("the run is over: {}", format::end_reason(reason)))
         }

@@ -26,3 +26,4 @@ mod report;
 mod sessions;
 mod steering;
 mod tui;
+mod twins;

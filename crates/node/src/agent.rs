@@ -69,6 +69,9 @@ pub enum AgentError {
     /// Models cannot be trained or judged.
     #[error("learning: {0}")]
     Learning(String),
+    /// Twins cannot be kept.
+    #[error(transparent)]
+    Twins(#[from] crate::twins::store::StoreError),
     /// The bus could not be started.
     #[error(transparent)]
     Bus(#[from] BusError),

@@ -7,5 +7,6 @@ pub mod chain;
 pub mod learning;
 pub mod logging;
 pub mod roles;
+pub mod twins;
 
 pub use bus::{Bus, BusError};

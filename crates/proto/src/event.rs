@@ -5,12 +5,14 @@
 mod association;
 mod chain;
 mod learning;
+mod twins;
 
 use serde::{Deserialize, Serialize};
 
 pub use association::AssociationDecision;
 pub use chain::{ChainBlock, ChainElection, ChainOffence, ChainProgress, bucket};
 pub use learning::{GlobalModel, LocalModel, Verification};
+pub use twins::TwinMoved;
 
 /// The name under which the session itself reports.
 pub const SESSION: &str = "session";
@@ -121,6 +123,8 @@ pub enum What {
         /// 99th percentile of the age in emulated milliseconds.
         p99_ms: f64,
     },
+    /// A twin has a new owner.
+    TwinMoved(TwinMoved),
     /// A round of the main job ended.
     Round(Round),
     /// How twins, data and subchannels are shared out in a round.
@@ -321,7 +325,7 @@ pub struct NodeCounters {
 /// A body that went through the air, seen by its receiver.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Transfer {
-    /// `twin-state`, `model-down`, `model-up` or `model-relay`.
+    /// `twin-state`, `twin-data`, `twin-move`, `model-down`, `model-up` or `model-relay`.
     pub kind: String,
     /// Sending node (for a user, its station: `ug1.7`).
     pub from: String,

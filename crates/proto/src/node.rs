@@ -39,8 +39,8 @@ pub enum Header {
     Model(ModelHeader),
     /// From a BS to the MBS: I was started again; send me what opened the round.
     Join,
-    /// The state of a user, for its twin.
-    TwinState(TwinState),
+    /// What keeps digital twins with their users, and moves them; samples and models stand behind the header.
+    Twin(TwinMessage),
     /// A message of the chain, as the body behind the header.
     Chain(ChainHeader),
     /// The MBS asks the BSs to record their states, and to act on them.
@@ -136,6 +136,106 @@ pub struct TwinState {
     pub battery: f32,
     /// Load of the processor, 0 to 1.
     pub load: f32,
+}
+
+/// States of a user in one message at most: those that its BS has not acknowledged, the newest last.
+pub const STATES_MAX: usize = 8;
+
+/// What users and BSs say to each other of digital twins. `twin` is the index of its user over all groups, and an `epoch` counts
+/// the owners that a twin has had, from 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TwinMessage {
+    /// A user to its BS: 1 to [`STATES_MAX`] states, sequences ascending.
+    States {
+        /// The states.
+        states: Vec<TwinState>,
+    },
+    /// A BS to a user.
+    Ack {
+        /// The user.
+        twin: u32,
+        /// All states up to this one are here, or too old to matter; 0 for none.
+        sequence: u64,
+        /// The BS, by its position, that has the twin as far as this one knows.
+        serving: u16,
+        /// Since when.
+        epoch: u64,
+    },
+    /// A BS to a user or to another BS: asks for a part of what a twin consists of.
+    Want {
+        /// The twin.
+        twin: u32,
+        /// For which owner; 0 where a user is asked.
+        epoch: u64,
+        /// First byte.
+        offset: u64,
+        /// How many, at most [`PIECE_BYTES`].
+        bytes: u32,
+    },
+    /// The answer, with the bytes behind the header.
+    Piece {
+        /// The twin.
+        twin: u32,
+        /// As asked.
+        epoch: u64,
+        /// As asked.
+        offset: u64,
+    },
+    /// The owner to the BS that is to be the next.
+    Offer {
+        /// The twin.
+        twin: u32,
+        /// That of the new owner.
+        epoch: u64,
+        /// What is to be fetched.
+        manifest: Manifest,
+    },
+    /// The next owner: all of it is here.
+    Have {
+        /// The twin.
+        twin: u32,
+        /// As offered.
+        epoch: u64,
+        /// Of the manifest's data.
+        data: [u8; 32],
+    },
+    /// The owner has let go of it for good.
+    Grant {
+        /// The twin.
+        twin: u32,
+        /// That of the new owner.
+        epoch: u64,
+        /// The first round in which the old owner does not train it.
+        from_round: u64,
+        /// What was to be fetched.
+        manifest: Manifest,
+        /// The last state that the old owner knew.
+        state: Option<TwinState>,
+    },
+    /// The new owner has it, for good.
+    Taken {
+        /// The twin.
+        twin: u32,
+        /// As granted.
+        epoch: u64,
+    },
+}
+
+/// Most bytes of a [`TwinMessage::Piece`].
+pub const PIECE_BYTES: u32 = 32 * 1024;
+
+/// What a twin consists of, less its state: first its data, then its behaviour model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Bytes of data, in whole records.
+    pub data_bytes: u64,
+    /// BLAKE3 of the data.
+    pub data: [u8; 32],
+    /// Bytes of the behaviour model as models travel; 0 for a twin that was never trained.
+    pub model_bytes: u64,
+    /// BLAKE3 of the model.
+    pub model: [u8; 32],
 }
 
 /// Puts a header before a body.

@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 pub struct Twins {
     /// How often, in emulated time, a user sends its state to the BS that holds its twin.
     pub sync_period: Interval,
+    /// Whether twins have their users' data when the run begins; without, all samples cross the access links first.
+    pub preload: bool,
 }
 
 impl Default for Twins {
     fn default() -> Self {
-        Self { sync_period: Interval::from_millis(1000) }
+        Self { sync_period: Interval::from_millis(1000), preload: true }
     }
 }

@@ -128,6 +128,20 @@ impl Records {
         true
     }
 
+    /// All records one after the other.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Records that came from elsewhere; what follows the last whole one is left out. `None` where a label is none.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (records, _) = bytes.as_chunks::<RECORD_BYTES>();
+        let fine = records.iter().all(|record| usize::from(record[0]) < CLASSES);
+        fine.then(|| Self { bytes: records.concat() })
+    }
+
     fn append(&mut self, path: &Path) -> Result<(), DataError> {
         let fail = |source| DataError::Read { path: path.into(), source };
         let bytes = std::fs::metadata(path).map_err(fail)?.len();

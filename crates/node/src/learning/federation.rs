@@ -142,10 +142,14 @@ impl Station {
         let Self(worker, done) = self;
         // A thread that has ended has left word why.
         let _ = worker.ask(job);
-        match done.blocking_recv() {
-            Some(Done::Failed(why)) => Err(LearnerError(why)),
-            Some(done) => Ok(done),
-            None => Err(LearnerError("a learning thread has ended".into())),
+        loop {
+            return match done.blocking_recv() {
+                // Told beside what was asked for.
+                Some(Done::Held(_) | Done::Behaviour { .. }) => continue,
+                Some(Done::Failed(why)) => Err(LearnerError(why)),
+                Some(done) => Ok(done),
+                None => Err(LearnerError("a learning thread has ended".into())),
+            };
         }
     }
 
@@ -188,6 +192,16 @@ mod tests {
             self.0.clone()
         }
         fn set_fraction(&mut self, _: f64) {}
+        fn change_twins(
+            &mut self,
+            _: &[UserId],
+            _: Vec<(UserId, crate::learning::data::Records)>,
+        ) -> Result<(), LearnerError> {
+            Ok(())
+        }
+        fn data(&self, _: UserId) -> Option<(blake3::Hash, u64)> {
+            None
+        }
         fn train(&mut self, twin: UserId, _: u64, global: &[f32]) -> Result<Trained, LearnerError> {
             let aim = twin.0 as f32 + 1.0;
             if global[0] > 1.4 {

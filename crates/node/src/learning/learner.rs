@@ -9,6 +9,7 @@ use dtwn_model::{
 };
 
 use super::checkpoint::TensorLayout;
+use super::data::Records;
 use crate::association::InForce;
 
 /// Why models could not be trained or judged, in the learner's own words.
@@ -69,6 +70,16 @@ pub trait Learner: Send {
     /// Sets b, the fraction of their samples that twins train on; at first it is `learning.fraction`.
     fn set_fraction(&mut self, fraction: f64);
 
+    /// Gives twins up, and takes others over with their samples, which replace those that it had of them.
+    ///
+    /// # Errors
+    /// When the samples cannot be kept.
+    fn change_twins(&mut self, released: &[UserId], held: Vec<(UserId, Records)>)
+    -> Result<(), LearnerError>;
+
+    /// BLAKE3 and number of bytes of the data of a twin that it holds.
+    fn data(&self, twin: UserId) -> Option<(blake3::Hash, u64)>;
+
     /// Trains a twin's model from the global one for a round.
     ///
     /// # Errors
@@ -112,10 +123,13 @@ pub fn weights_under(plan: &Plan, in_force: &InForce) -> Vec<f64> {
     weights
 }
 
-/// The users whose twins a node holds at first.
+/// The users whose twins a node holds at first, where twins have their data from the beginning.
 #[must_use]
 pub fn twins_of(plan: &Plan, node: &NodePlan) -> Vec<UserId> {
     let Role::Bs(bs) = node.role else { return Vec::new() };
+    if !plan.topology().twins.preload {
+        return Vec::new();
+    }
     let held = |user: &UserId| plan.association.serving(*user) == Some(bs);
     plan.users().filter(|user| user.samples > 0).map(|user| user.id).filter(held).collect()
 }

@@ -3,6 +3,8 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`data`] | CIFAR-10's files, checked |
+//! | [`synthetic`] | the set that needs no download |
+//! | [`source`] | where samples come from, and whose they are |
 //! | [`partition`] | which user holds which samples |
 //! | [`wire`] | models as bytes |
 //! | [`aggregate`] | Eq. 4 and 5 |
@@ -17,6 +19,8 @@ pub mod data;
 pub mod federation;
 pub mod learner;
 pub mod partition;
+pub mod source;
+pub mod synthetic;
 pub mod wire;
 pub mod work;
 

@@ -1,14 +1,16 @@
 //! The thread on which a node trains, judges and aggregates: one job at a time, so that the node's messages never wait for it.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
-    sync::{Arc, mpsc as channel},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as channel},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use dtwn_model::{
     Plan,
+    ids::UserId,
     plan::NodePlan,
     topology::{Aggregation, ModelFormat, Poison},
 };
@@ -20,6 +22,7 @@ use tokio::sync::mpsc;
 use super::{
     aggregate::{Rule, aggregate},
     checkpoint::{Global, Identity, Shelf},
+    data::Records,
     learner::{Judgement, Learner, LearnerError, MakeLearner, Trained},
     wire::{self, Encoder, Format},
 };
@@ -31,9 +34,24 @@ const FLIPPED_STEPS: f32 = 3.0;
 /// Standard deviation of a poisoner's noise.
 const NOISE: f32 = 0.1;
 
+/// Twins' behaviour models: each as the twin was trained last, with the round.
+pub type Models = Arc<Mutex<ModelByTwin>>;
+
+/// By twin: the round of its latest model, and the model.
+pub type ModelByTwin = BTreeMap<UserId, (u64, Arc<Vec<f32>>)>;
+
 /// Something to do.
 #[derive(Debug)]
 pub enum Job {
+    /// Give twins up, and take others over.
+    Twins {
+        /// Twins to give up.
+        released: Vec<UserId>,
+        /// Twins with their data, as records one after the other.
+        held: Vec<(UserId, Bytes)>,
+        /// Behaviour models that came along, as models travel.
+        models: Vec<(UserId, Bytes)>,
+    },
     /// Write out the parameters that everything starts from, or those of the last checkpoint, and judge them.
     Begin,
     /// Train all twins from this global model and aggregate them (Eq. 4).
@@ -87,6 +105,22 @@ pub enum Done {
         /// Checkpoints that could not be read or written, and why.
         trouble: Vec<String>,
     },
+    /// The data of twins that are held here from now on: BLAKE3 and bytes.
+    Held(Vec<(UserId, blake3::Hash, u64)>),
+    /// There was nothing to train: no twin here has samples.
+    Idle {
+        /// In which round.
+        round: u64,
+        /// The global model of that round.
+        global: Bytes,
+    },
+    /// The behaviour models that a round has left: BLAKE3 of the parameters, and their bytes as f32. Follows [`Done::Trained`].
+    Behaviour {
+        /// Which round.
+        round: u64,
+        /// By twin.
+        models: Vec<(UserId, blake3::Hash, u64)>,
+    },
     /// Our own model.
     Trained {
         /// Of which round.
@@ -129,6 +163,7 @@ pub enum Done {
 #[derive(Debug, Clone)]
 pub struct Worker {
     jobs: channel::SyncSender<Job>,
+    models: Models,
 }
 
 impl Worker {
@@ -157,9 +192,11 @@ impl Worker {
         let (jobs, queue) = channel::sync_channel(JOBS_MAX);
         let (done, results) = mpsc::channel(JOBS_MAX);
         let (plan, node, state_dir) = (plan.clone(), node.clone(), state_dir.map(Path::to_owned));
+        let models = Models::default();
+        let behaviour = Arc::clone(&models);
         std::thread::Builder::new().name("learning".into()).spawn(move || {
             let made = make(&plan, &node)
-                .and_then(|learner| Works::new(learner, &plan, &node, state_dir.as_deref()));
+                .and_then(|learner| Works::new(learner, behaviour, &plan, &node, state_dir.as_deref()));
             let mut works = match made {
                 Ok(works) => works,
                 Err(error) => {
@@ -168,15 +205,35 @@ impl Worker {
                     return;
                 }
             };
+            let first = works.learner.twins();
+            if !first.is_empty() && done.blocking_send(works.held(&first)).is_err() {
+                return;
+            }
             while let Ok(job) = queue.recv() {
                 let result = works.run(job).unwrap_or_else(|error| Some(Done::Failed(error.to_string())));
                 let Some(result) = result else { continue };
+                let trained = match &result {
+                    Done::Trained { round, .. } => Some(*round),
+                    _ => None,
+                };
                 if done.blocking_send(result).is_err() {
+                    return;
+                }
+                // What waits for the model need not wait for this too.
+                if let Some(round) = trained
+                    && done.blocking_send(works.behaviour(round)).is_err()
+                {
                     return;
                 }
             }
         })?;
-        Ok((Self { jobs }, results))
+        Ok((Self { jobs, models }, results))
+    }
+
+    /// The behaviour models of the twins that are trained here.
+    #[must_use]
+    pub fn models(&self) -> &Models {
+        &self.models
     }
 
     /// Queues a job; `false` when there are too many, or the thread has ended.
@@ -201,11 +258,13 @@ struct Works {
     current: Option<Arc<Vec<f32>>>,
     /// Where checkpoints go, in a run.
     shelf: Option<Shelf>,
+    behaviour: Models,
 }
 
 impl Works {
     fn new(
         learner: Box<dyn Learner>,
+        behaviour: Models,
         plan: &Plan,
         node: &NodePlan,
         state_dir: Option<&Path>,
@@ -236,12 +295,14 @@ impl Works {
             mean_weight: (samples / twins as f64).max(f64::MIN_POSITIVE),
             current: None,
             shelf,
+            behaviour,
         })
     }
 
     fn run(&mut self, job: Job) -> Result<Option<Done>, LearnerError> {
         let done = match job {
             Job::Begin => self.begin(),
+            Job::Twins { released, held, models } => self.change_twins(&released, held, models),
             Job::Train { round, global, fraction } => {
                 if let Some(fraction) = fraction {
                     self.learner.set_fraction(fraction);
@@ -346,17 +407,69 @@ impl Works {
         body
     }
 
-    fn train(&mut self, round: u64, global: &[u8]) -> Result<Done, LearnerError> {
-        let global = self.decode(global)?;
+    fn models(&self) -> MutexGuard<'_, ModelByTwin> {
+        self.behaviour.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change_twins(
+        &mut self,
+        released: &[UserId],
+        held: Vec<(UserId, Bytes)>,
+        models: Vec<(UserId, Bytes)>,
+    ) -> Result<Done, LearnerError> {
+        released.iter().for_each(|twin| {
+            self.models().remove(twin);
+        });
+        let mut twins = Vec::new();
+        for (twin, data) in held {
+            match Records::from_bytes(&data) {
+                Some(records) if !records.is_empty() => twins.push((twin, records)),
+                Some(_) => {}
+                None => tracing::warn!(user = twin.0, "the data of a twin have labels that no class has"),
+            }
+        }
+        let changed: Vec<UserId> = twins.iter().map(|(twin, _)| *twin).collect();
+        self.learner.change_twins(released, twins)?;
+        for (twin, model) in models {
+            match self.decode(&model) {
+                Ok(model) => {
+                    self.models().insert(twin, (0, Arc::new(model)));
+                }
+                // It is trained from the global model anyway.
+                Err(error) => tracing::warn!(user = twin.0, %error, "a behaviour model is none"),
+            }
+        }
+        Ok(self.held(&changed))
+    }
+
+    fn held(&self, twins: &[UserId]) -> Done {
+        let data = |twin: &UserId| self.learner.data(*twin).map(|(digest, bytes)| (*twin, digest, bytes));
+        Done::Held(twins.iter().filter_map(data).collect())
+    }
+
+    fn behaviour(&self, round: u64) -> Done {
+        let models: Vec<_> = self
+            .models()
+            .iter()
+            .filter(|(_, (of, _))| *of == round)
+            .map(|(twin, (_, model))| (*twin, Arc::clone(model)))
+            .collect();
+        let models = models.into_iter().map(|(twin, model)| (twin, digest(&model), 4 * model.len() as u64));
+        Done::Behaviour { round, models: models.collect() }
+    }
+
+    fn train(&mut self, round: u64, body: &Bytes) -> Result<Done, LearnerError> {
+        let global = self.decode(body)?;
         self.baseline = Some((round, self.learner.judge(&global)?));
         let began = Instant::now();
         let mut models: Vec<Trained> = Vec::new();
-        for twin in self.learner.twins() {
-            models.push(self.learner.train(twin, round, &global)?);
+        let twins = self.learner.twins();
+        for twin in &twins {
+            models.push(self.learner.train(*twin, round, &global)?);
         }
         let train = began.elapsed();
         if models.is_empty() {
-            return Err(LearnerError("this BS holds no twin with samples: it has nothing to train".into()));
+            return Ok(Done::Idle { round, global: body.clone() });
         }
         let samples: u64 = models.iter().map(|model| model.samples).sum();
         let loss =
@@ -367,6 +480,9 @@ impl Works {
             models.iter().map(|model| (&model.parameters[..], model.samples as f64 / scale)).collect();
         let mut own = aggregate(&parts, self.rule).map_err(LearnerError::of)?;
         let aggregated = began.elapsed();
+        let (count, passed) = (models.len(), models.iter().map(|model| model.passed).sum());
+        let kept = twins.into_iter().zip(models);
+        self.models().extend(kept.map(|(twin, model)| (twin, (round, Arc::new(model.parameters)))));
         let judgement = self.learner.judge(&own)?;
         if let Some(poison) = self.poison {
             spoil(&mut own, &global, poison, self.seed ^ round);
@@ -375,8 +491,8 @@ impl Works {
         Ok(Done::Trained {
             round,
             body,
-            twins: models.len(),
-            samples: models.iter().map(|model| model.passed).sum(),
+            twins: count,
+            samples: passed,
             loss,
             judgement,
             train,
@@ -467,10 +583,7 @@ pub fn digest(parameters: &[f32]) -> blake3::Hash {
 
 #[cfg(test)]
 mod tests {
-    use dtwn_model::{
-        ids::UserId,
-        topology::{self, Overrides},
-    };
+    use dtwn_model::topology::{self, Overrides};
 
     use super::*;
     use crate::learning::learner::twins_of;
@@ -492,6 +605,18 @@ mod tests {
             self.0.clone()
         }
         fn set_fraction(&mut self, _: f64) {}
+        fn change_twins(
+            &mut self,
+            released: &[UserId],
+            held: Vec<(UserId, Records)>,
+        ) -> Result<(), LearnerError> {
+            self.0.retain(|twin| !released.contains(twin));
+            self.0.extend(held.into_iter().map(|(twin, _)| twin));
+            Ok(())
+        }
+        fn data(&self, _: UserId) -> Option<(blake3::Hash, u64)> {
+            None
+        }
         fn train(&mut self, twin: UserId, _: u64, global: &[f32]) -> Result<Trained, LearnerError> {
             let parameters = global.iter().map(|value| value + (1.0 - value) / 2.0).collect();
             let samples = 1 + u64::from(twin.0);
@@ -516,7 +641,13 @@ mod tests {
 
     fn next(worker: &Worker, done: &mut mpsc::Receiver<Done>, job: Job) -> Done {
         assert!(worker.ask(job));
-        done.blocking_recv().unwrap()
+        loop {
+            match done.blocking_recv().unwrap() {
+                // Told beside what was asked for.
+                Done::Held(_) | Done::Behaviour { .. } => {}
+                other => return other,
+            }
+        }
     }
 
     fn body(parameters: &[f32]) -> Bytes {
@@ -552,6 +683,35 @@ mod tests {
             panic!()
         };
         assert_eq!(kept, sealed);
+    }
+
+    #[test]
+    fn twins_change_between_rounds_and_leave_their_models() {
+        let (worker, mut done) = worker("");
+        let data = Bytes::from(vec![1; crate::learning::data::RECORD_BYTES]);
+        let job = Job::Twins {
+            released: vec![UserId(0), UserId(1)],
+            held: vec![(UserId(9), data)],
+            models: vec![(UserId(9), body(&[3.0, 4.0])), (UserId(2), Bytes::from_static(b"none"))],
+        };
+        assert!(worker.ask(job));
+        assert!(matches!(done.blocking_recv().unwrap(), Done::Held(_)));
+        assert!(matches!(done.blocking_recv().unwrap(), Done::Held(_)));
+        let of = |twin| {
+            worker.models().lock().unwrap().get(&UserId(twin)).map(|(round, model)| (*round, model.to_vec()))
+        };
+        assert_eq!((of(9), of(2)), (Some((0, vec![3.0, 4.0])), None));
+        let job = Job::Train { round: 1, global: body(&[0.0, 0.0]), fraction: None };
+        let Done::Trained { twins: 2, .. } = next(&worker, &mut done, job) else { panic!() };
+        let Done::Behaviour { round: 1, models } = done.blocking_recv().unwrap() else { panic!() };
+        let half = digest(&[0.5, 0.5]);
+        assert_eq!(models, [(UserId(2), half, 8), (UserId(9), half, 8)]);
+        let released = vec![UserId(2), UserId(9)];
+        assert!(worker.ask(Job::Twins { released, held: Vec::new(), models: Vec::new() }));
+        assert!(matches!(done.blocking_recv().unwrap(), Done::Held(_)));
+        assert_eq!(of(9), None);
+        let job = Job::Train { round: 2, global: body(&[0.0, 0.0]), fraction: None };
+        assert!(matches!(next(&worker, &mut done, job), Done::Idle { round: 2, .. }));
     }
 
     #[test]

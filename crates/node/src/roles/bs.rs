@@ -1,21 +1,22 @@
 //! A base station: answers rounds, passes on the models of others, holds twins.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashSet},
     time::Duration,
 };
 
 use bytes::Bytes;
-use dtwn_model::ids::{BsId, UserId};
+use dtwn_model::ids::BsId;
 use dtwn_proto::{
     event::{Transfer, What},
-    node::{self, Announced, Header, ModelHeader, TwinState},
+    node::{self, Announced, Header, ModelHeader},
 };
 
 use super::{
     model, overlay,
     prediction::Predictor,
     training::{Training, Turn},
+    twins::Twins,
 };
 use crate::{
     agent::{AgentError, Node, node_name},
@@ -42,6 +43,8 @@ pub async fn run(node: Node, bs: BsId) -> Result<(), AgentError> {
     let names: Vec<String> = (0..node.plan.bs_count()).map(|i| node.plan.nodes[1 + i].name.clone()).collect();
     let acting = Acting::start(&node, bs, Ground::start(&node, chain.as_ref())?)?;
     let mut training = Training::start(&node, chain.as_ref(), &names)?;
+    let worker = training.as_ref().map(Training::worker);
+    let mut twins = Twins::start(&node, bs, &names, &bus, chain.as_ref(), worker)?;
     let mut station = Station {
         predictor: Predictor::new(std::sync::Arc::clone(&node.association)),
         names,
@@ -51,23 +54,36 @@ pub async fn run(node: Node, bs: BsId) -> Result<(), AgentError> {
         chain: chain.clone(),
         round: 0,
         seen: HashSet::new(),
-        twins: HashMap::new(),
         acting,
         undecided: None,
     };
     station.join();
+    let mut association = station.node.association.watch();
     let mut ages = tokio::time::interval(AGES_PERIOD);
     loop {
         tokio::select! {
             incoming = receiver.recv() => match incoming {
-                Some(incoming) => station.take(incoming, training.as_mut()).await?,
+                Some(incoming) => station.take(incoming, training.as_mut(), &mut twins).await?,
                 None => return Ok(()),
             },
-            _ = ages.tick() => station.report_ages(),
-            () = chain_of(station.acting.as_mut()) => station.act(training.as_mut())?,
+            Ok(()) = association.changed() => {
+                let in_force = association.borrow_and_update().clone();
+                twins.follow(&station.node, &in_force)?;
+            }
+            () = chain_of(station.acting.as_mut()) => station.act(training.as_mut(), &mut twins)?,
+            _ = ages.tick() => twins.report_ages(&station.node),
+            turn = twins.next() => {
+                twins.turn(&station.node, turn)?;
+                // A BS that had nothing to train may have something now.
+                if let Some(training) = training.as_mut().filter(|training| training.is_idle())
+                    && twins.refresh(station.round)?
+                {
+                    training.resume(&station.node);
+                }
+            }
             turn = next(training.as_mut()) => {
                 if let Some(training) = &mut training
-                    && let Some((round, body)) = training.turn(&station.node, station.round, turn)?
+                    && let Some((round, body)) = training.turn(&station.node, &mut twins, station.round, turn)?
                 {
                     station.answer(round, &body);
                 }
@@ -93,7 +109,7 @@ async fn chain_of(acting: Option<&mut Acting>) {
     }
 }
 
-/// The MBS, which we dial; the overlay's neighbours, of which we dial those after us; our users, who dial us.
+/// The MBS, which we dial, and the neighbours of overlay and chain, of which we dial those after us. Users come with the twins.
 fn peers(node: &Node, bs: BsId) -> Result<Vec<PeerConfig>, AgentError> {
     let plan = &node.plan;
     let mbs = &plan.nodes[0];
@@ -110,19 +126,7 @@ fn peers(node: &Node, bs: BsId) -> Result<Vec<PeerConfig>, AgentError> {
         let dial = (other > bs.index()).then_some(neighbour.main);
         peers.push(node.peer(&neighbour.name, &neighbour.name, dial)?);
     }
-    let groups = plan.nodes.iter().flat_map(|group| group.users.iter().map(move |user| (group, user)));
-    for (group, user) in groups {
-        if plan.association.serving(user.id) == Some(bs) {
-            peers.push(node.peer(&user.name, &group.name, None)?);
-        }
-    }
     Ok(peers)
-}
-
-/// What a BS knows of one of its twins.
-struct Twin {
-    sequence: u64,
-    taken_at_ns: u64,
 }
 
 struct Station {
@@ -135,7 +139,6 @@ struct Station {
     round: u64,
     /// Origins whose model of the current round is here.
     seen: HashSet<String>,
-    twins: HashMap<UserId, Twin>,
     /// Our part in decisions, where a policy makes them.
     acting: Option<Acting>,
     /// The global model of a round whose association is not settled yet.
@@ -143,15 +146,23 @@ struct Station {
 }
 
 impl Station {
-    async fn take(&mut self, incoming: Incoming, training: Option<&mut Training>) -> Result<(), AgentError> {
+    async fn take(
+        &mut self,
+        incoming: Incoming,
+        training: Option<&mut Training>,
+        twins: &mut Twins,
+    ) -> Result<(), AgentError> {
         let from = incoming.from.as_str();
         match node::decode(&incoming.body) {
             Ok((Header::Model(header), body)) => match model::check(&header, &body) {
-                Ok(()) => self.take_model(from, &header, &body, &incoming, training),
+                Ok(()) => self.take_model(from, &header, &body, &incoming, (training, twins))?,
                 Err(error) => tracing::warn!(from, %error, "refused a model"),
             },
-            Ok((Header::TwinState(state), _)) => self.take_state(from, &state, &incoming),
             Ok((Header::Join, _)) => tracing::warn!(from, "refused a message that is for the MBS"),
+            Ok((Header::Twin(message), body)) => {
+                let at = (incoming.body.len(), incoming.received_at_ns);
+                twins.take(&self.node, from, message, &body, at)?;
+            }
             Ok((Header::Chain(header), body)) => {
                 chain::take(self.chain.as_ref(), incoming.from, header, body).await;
             }
@@ -159,7 +170,7 @@ impl Station {
                 if let Some(acting) = self.acting.as_mut().filter(|_| from == self.node.plan.nodes[0].name) {
                     acting.called(&self.node, decide);
                 }
-                self.act(training)?;
+                self.act(training, twins)?;
             }
             Ok((Header::Association(header), body)) => {
                 if let Some(acting) = self.acting.as_mut().filter(|_| from == self.node.plan.nodes[0].name) {
@@ -168,7 +179,7 @@ impl Station {
                         Err(error) => tracing::warn!(from, %error, "refused an association"),
                     }
                 }
-                self.act(training)?;
+                self.act(training, twins)?;
             }
             Err(error) => tracing::warn!(from, %error, "refused a message"),
         }
@@ -176,7 +187,7 @@ impl Station {
     }
 
     /// Decides what can be decided, tells our users of what is in force, and begins the round that waited for it.
-    fn act(&mut self, training: Option<&mut Training>) -> Result<(), AgentError> {
+    fn act(&mut self, training: Option<&mut Training>, twins: &mut Twins) -> Result<(), AgentError> {
         let Some(acting) = &mut self.acting else { return Ok(()) };
         if let Some((header, announced)) = acting.turn(&self.node)? {
             let body = announced.encode().map_err(|error| AgentError::Instructions(error.to_string()))?;
@@ -192,7 +203,7 @@ impl Station {
         }
         if let Some((header, body, incoming)) = self.undecided.take() {
             let from = incoming.from.as_str().to_owned();
-            self.take_model(&from, &header, &body, &incoming, training);
+            self.take_model(&from, &header, &body, &incoming, (training, twins))?;
         }
         Ok(())
     }
@@ -203,8 +214,8 @@ impl Station {
         header: &ModelHeader,
         body: &Bytes,
         incoming: &Incoming,
-        training: Option<&mut Training>,
-    ) {
+        (training, twins): (Option<&mut Training>, &mut Twins),
+    ) -> Result<(), AgentError> {
         let mbs = &self.node.plan.nodes[0].name;
         if header.origin == *mbs && from == mbs {
             // An MBS that was started again opens a round a second time.
@@ -212,18 +223,19 @@ impl Station {
                 && let Some(own) = training.as_deref().and_then(|training| training.sent(header.round))
             {
                 self.send_to_mbs(header.round, own);
-                return;
+                return Ok(());
             }
             if self.acting.as_ref().is_some_and(|acting| !acting.is_settled(header.round)) {
                 // It comes over another connection than what was decided, and may overtake that.
                 if header.round > self.round {
                     self.undecided = Some((header.clone(), body.clone(), incoming.clone()));
                 }
-                return;
+                return Ok(());
             }
             if header.round > self.round {
                 self.report_model("model-down", header, body.len(), incoming.received_at_ns);
                 self.open(header.round);
+                twins.open(&self.node, header.round)?;
                 match training {
                     Some(training) => {
                         let cpu = self.acting.as_mut().and_then(|acting| acting.cpu(header.round));
@@ -236,15 +248,15 @@ impl Station {
                     }
                 }
             }
-            return;
+            return Ok(());
         }
         let Some(origin) = self.names.iter().position(|name| *name == header.origin) else {
             tracing::warn!(from, origin = header.origin, "refused the model of a stranger");
-            return;
+            return Ok(());
         };
         // A model may overtake the global one that opens its round; an older one is of no use to anybody.
         if header.round < self.round || origin == self.bs.index() {
-            return;
+            return Ok(());
         }
         if header.round > self.round + 1 {
             tracing::warn!(
@@ -253,7 +265,7 @@ impl Station {
                 ours = self.round,
                 "refused a model of a round far ahead"
             );
-            return;
+            return Ok(());
         }
         let mark = format!("{}/{}", header.round, header.origin);
         if self.seen.insert(mark) {
@@ -263,6 +275,7 @@ impl Station {
                 training.keep(&self.node, header.round, header.digest, body.clone());
             }
         }
+        Ok(())
     }
 
     /// Begins a round, and forgets what came for those before.
@@ -329,30 +342,6 @@ impl Station {
         }
     }
 
-    fn take_state(&mut self, from: &str, state: &TwinState, incoming: &Incoming) {
-        let plan = &self.node.plan;
-        let user = UserId(state.user);
-        let Some(planned) = plan.users().find(|planned| planned.id == user && planned.name == from) else {
-            tracing::warn!(from, user = state.user, "refused a state that is not the sender's own");
-            return;
-        };
-        if self.twins.get(&user).is_some_and(|twin| twin.sequence >= state.sequence) {
-            return;
-        }
-        let bytes = incoming.body.len();
-        let bs = plan.bs_station(self.bs);
-        let predicted_ms = self.predictor.transfer_ms(plan, planned.station, bs, bytes, state.taken_at_ns);
-        self.twins.insert(user, Twin { sequence: state.sequence, taken_at_ns: state.taken_at_ns });
-        self.node.reporter.event(What::Transfer(Transfer {
-            kind: "twin-state".into(),
-            from: from.to_owned(),
-            to: self.node.me().name.clone(),
-            bytes: bytes as u64,
-            measured_ms: incoming.received_at_ns.saturating_sub(state.taken_at_ns) as f64 / 1e6,
-            predicted_ms,
-        }));
-    }
-
     fn report_model(&self, kind: &str, header: &ModelHeader, bytes: usize, received_at_ns: u64) {
         let plan = &self.node.plan;
         let predicted_ms = match plan.station(&header.origin) {
@@ -377,21 +366,5 @@ impl Station {
             measured_ms: received_at_ns.saturating_sub(header.sent_at_ns) as f64 / 1e6,
             predicted_ms,
         }));
-    }
-
-    fn report_ages(&self) {
-        if self.twins.is_empty() {
-            return;
-        }
-        let now_ns = self.node.clock.now_ns();
-        let mut ages_ms: Vec<f64> =
-            self.twins.values().map(|twin| now_ns.saturating_sub(twin.taken_at_ns) as f64 / 1e6).collect();
-        ages_ms.sort_by(f64::total_cmp);
-        let quantile = |q: f64| ages_ms[((ages_ms.len() - 1) as f64 * q).round() as usize];
-        self.node.reporter.event(What::TwinAges {
-            twins: ages_ms.len() as u32,
-            p50_ms: quantile(0.5),
-            p99_ms: quantile(0.99),
-        });
     }
 }

@@ -3,8 +3,8 @@
 //! | role | does |
 //! | --- | --- |
 //! | [`mbs`] | opens each round with the global model, and closes it with the models of the BSs that came in time |
-//! | [`bs`] | answers each round with its model, to the MBS and along [`overlay`]'s trees to the other BSs; holds twins |
-//! | [`users`] | follows its users' [`state`] and sends it to the BS that holds their twins |
+//! | [`bs`] | answers each round with its model, to the MBS and along [`overlay`]'s trees to the other BSs; holds and trains twins, and hands them over |
+//! | [`users`] | follows its users' [`state`] and holds their samples, for the BSs that have their twins |
 
 pub mod bs;
 pub mod mbs;
@@ -13,4 +13,5 @@ pub mod overlay;
 pub mod prediction;
 pub mod state;
 mod training;
+mod twins;
 pub mod users;

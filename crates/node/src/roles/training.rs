@@ -23,6 +23,7 @@ use tokio::{
     time::Instant,
 };
 
+use super::twins::Twins;
 use crate::{
     agent::{AgentError, Node},
     chain::{ChainHandle, ChainNews},
@@ -67,6 +68,9 @@ pub(super) struct Training {
     waiting: Option<Waiting>,
     /// The model that we sent last, and its round.
     sent: Option<(u64, Bytes)>,
+    /// A round for which there was nothing to train, with its global model.
+    idle: Option<(u64, Bytes)>,
+    bs: BsId,
     failure: String,
 }
 
@@ -94,6 +98,8 @@ impl Training {
             cpu: node.me().cpu,
             waiting: None,
             sent: None,
+            idle: None,
+            bs: BsId(0),
             failure: String::new(),
         }))
     }
@@ -113,6 +119,23 @@ impl Training {
         }
     }
 
+    /// The thread that trains.
+    pub(super) fn worker(&self) -> Worker {
+        self.worker.clone()
+    }
+
+    /// Whether it waits for something to train in the current round.
+    pub(super) fn is_idle(&self) -> bool {
+        self.idle.is_some()
+    }
+
+    /// Trains in the round for which there was nothing to train before.
+    pub(super) fn resume(&mut self, node: &Node) {
+        if let Some((round, global)) = self.idle.take() {
+            self.train(node, round, global);
+        }
+    }
+
     /// Opens a round: everything older is of no use any more.
     /// `cpu` is this round's f where that changes.
     pub(super) fn open(&mut self, node: &Node, bs: BsId, cpu: Option<Hertz>, round: u64, global: Bytes) {
@@ -121,13 +144,19 @@ impl Training {
         let bodies = &self.bodies;
         self.asked.retain(|digest| bodies.contains_key(digest));
         self.waiting = None;
+        self.idle = None;
+        self.bs = bs;
+        self.train(node, round, global);
+    }
+
+    fn train(&mut self, node: &Node, round: u64, global: Bytes) {
         self.began_ns = node.clock.now_ns();
         let poison = *node.poison.borrow();
         if poison != self.poison && self.worker.ask(Job::Spoil(poison)) {
             self.poison = poison;
         }
-        if !self.worker.ask(Job::Train { round, global, fraction: Some(node.association.now().fraction(bs)) })
-        {
+        let fraction = Some(node.association.now().fraction(self.bs));
+        if !self.worker.ask(Job::Train { round, global, fraction }) {
             notice(node, Level::Error, format!("round {round} is left out: learning is behind"));
         }
     }
@@ -151,12 +180,13 @@ impl Training {
     pub(super) fn turn(
         &mut self,
         node: &Node,
+        twins: &mut Twins,
         round: u64,
         turn: Turn,
     ) -> Result<Option<(u64, Bytes)>, AgentError> {
         match turn {
             Turn::Done(None) => return Err(AgentError::Learning(std::mem::take(&mut self.failure))),
-            Turn::Done(Some(done)) => self.take(node, round, done),
+            Turn::Done(Some(done)) => self.take(node, twins, round, done),
             Turn::Chain => self.check(node),
             Turn::Paced => {
                 let Some(waiting) = self.waiting.take() else { return Ok(None) };
@@ -170,9 +200,16 @@ impl Training {
         Ok(None)
     }
 
-    fn take(&mut self, node: &Node, current: u64, done: Done) {
+    fn take(&mut self, node: &Node, twins: &mut Twins, current: u64, done: Done) {
         match done {
-            Done::Trained { round, body, twins, samples, loss, judgement, train, aggregate } => {
+            Done::Held(held) => twins.hold(&held),
+            Done::Behaviour { round, models } => twins.behave(round, &models),
+            Done::Idle { round, global } => {
+                if round == current {
+                    self.idle = Some((round, global));
+                }
+            }
+            Done::Trained { round, body, twins: trained, samples, loss, judgement, train, aggregate } => {
                 if round < current {
                     return;
                 }
@@ -183,7 +220,7 @@ impl Training {
                 let wait_ms = if paced { (predicted_ms - spent_ms).max(0.0) } else { 0.0 };
                 let report = LocalModel {
                     round,
-                    twins: u32::try_from(twins).unwrap_or(u32::MAX),
+                    twins: u32::try_from(trained).unwrap_or(u32::MAX),
                     samples,
                     loss,
                     held_out_loss: judgement.map(|judged| judged.loss),

@@ -1,0 +1,230 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const STATIONS: u16 = 3;
+const TWINS: u32 = 3;
+
+fn manifest(twin: u32) -> Manifest {
+    Manifest { data_bytes: 10, data: [twin as u8; 32], model_bytes: 0, model: [0; 32] }
+}
+
+/// BSs whose messages are delivered, lost, repeated and reordered, and that are killed at any point.
+struct World {
+    ledgers: Vec<Ledger>,
+    disks: Vec<Durable>,
+    targets: Vec<Vec<Option<u16>>>,
+    mail: Vec<(u16, u16, TwinMessage)>,
+    /// Fetches that are under way.
+    fetches: Vec<(u16, u32, u64)>,
+    /// Who trained a twin in a round.
+    trained: BTreeMap<(u32, u64), u16>,
+}
+
+impl World {
+    fn new() -> Self {
+        let owners: Vec<Option<u16>> = (0..TWINS).map(|twin| Some(twin as u16 % STATIONS)).collect();
+        let disks: Vec<Durable> = (0..STATIONS).map(|me| Durable::first(me, &owners)).collect();
+        let ledgers =
+            disks.iter().zip(0..).map(|(disk, me)| Ledger::new(me, STATIONS, disk.clone())).collect();
+        let targets = vec![owners; STATIONS.into()];
+        Self { ledgers, disks, targets, mail: Vec::new(), fetches: Vec::new(), trained: BTreeMap::new() }
+    }
+
+    /// Does what a ledger wants, and kills the BS after `most` effects.
+    fn act(&mut self, bs: u16, effects: Vec<Effect>, most: usize) -> bool {
+        for (done, effect) in effects.into_iter().enumerate() {
+            if done == most {
+                self.restart(bs);
+                return false;
+            }
+            match effect {
+                Effect::Save => self.disks[usize::from(bs)] = self.ledgers[usize::from(bs)].durable().clone(),
+                Effect::Send(to, message) => self.mail.push((bs, to, message)),
+                Effect::Prepare(twin) => {
+                    let more = self.ledgers[usize::from(bs)].prepared(twin, Some(manifest(twin)));
+                    self.act(bs, more, usize::MAX);
+                }
+                Effect::Fetch { twin, epoch, .. } => self.fetches.push((bs, twin, epoch)),
+                Effect::Abandon(_) | Effect::Took { .. } | Effect::Gone(_) => {}
+            }
+        }
+        self.never_two_owners();
+        true
+    }
+
+    fn restart(&mut self, bs: u16) {
+        let at = usize::from(bs);
+        self.fetches.retain(|(of, _, _)| *of != bs);
+        self.ledgers[at] = Ledger::new(bs, STATIONS, self.disks[at].clone());
+        let effects = self.ledgers[at].retarget(&self.targets[at].clone());
+        self.act(bs, effects, usize::MAX);
+    }
+
+    fn never_two_owners(&self) {
+        for twin in 0..TWINS {
+            let running = self.ledgers.iter().filter(|ledger| ledger.owns(twin)).count();
+            let stored = self.disks.iter().map(|disk| disk.entries[twin as usize].custody);
+            let stored = stored.filter(|custody| matches!(custody, Custody::Owner { .. })).count();
+            assert!(running <= 1 && stored <= 1, "twin {twin} has {running} owners, {stored} on disk");
+        }
+    }
+
+    fn open(&mut self, bs: u16, round: u64, most: usize) {
+        let effects = self.ledgers[usize::from(bs)].opened(round);
+        if self.act(bs, effects, most) {
+            for twin in self.ledgers[usize::from(bs)].trains(round) {
+                let first = *self.trained.entry((twin, round)).or_insert(bs);
+                assert_eq!(first, bs, "twin {twin} is trained twice in round {round}");
+            }
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Deliver { which, again, most } if !self.mail.is_empty() => {
+                let at = which % self.mail.len();
+                let (from, to, message) =
+                    if again { self.mail[at].clone() } else { self.mail.swap_remove(at) };
+                let effects = self.ledgers[usize::from(to)].take(from, &message);
+                self.act(to, effects, most);
+            }
+            Step::Lose(which) if !self.mail.is_empty() => {
+                self.mail.swap_remove(which % self.mail.len());
+            }
+            Step::Fetched { which, most } if !self.fetches.is_empty() => {
+                let (bs, twin, epoch) = self.fetches.swap_remove(which % self.fetches.len());
+                let effects = self.ledgers[usize::from(bs)].fetched(twin, epoch);
+                self.act(bs, effects, most);
+            }
+            Step::Tick(bs) => {
+                let effects = self.ledgers[usize::from(bs)].tick();
+                self.act(bs, effects, usize::MAX);
+            }
+            Step::Kill(bs) => self.restart(bs),
+            // BSs learn of an association one by one.
+            Step::Retarget { bs, twin, to } => {
+                self.targets[usize::from(bs)][twin as usize] = Some(to);
+                let effects = self.ledgers[usize::from(bs)].retarget(&self.targets[usize::from(bs)].clone());
+                self.act(bs, effects, usize::MAX);
+            }
+            Step::Open { bs, skip, most } => {
+                let round = self.disks[usize::from(bs)].round + u64::from(skip);
+                self.open(bs, round, most);
+            }
+            _ => {}
+        }
+    }
+
+    /// Everything works again, and all agree where twins should be.
+    fn settle(&mut self) {
+        let targets: Vec<Option<u16>> = (0..TWINS).map(|twin| Some((twin as u16 + 1) % STATIONS)).collect();
+        for bs in 0..STATIONS {
+            self.targets[usize::from(bs)] = targets.clone();
+            let effects = self.ledgers[usize::from(bs)].retarget(&targets);
+            self.act(bs, effects, usize::MAX);
+        }
+        for _ in 0..20 {
+            (0..STATIONS).for_each(|bs| self.step(&Step::Tick(bs)));
+            while !self.mail.is_empty() || !self.fetches.is_empty() {
+                self.step(&Step::Deliver { which: 0, again: false, most: usize::MAX });
+                self.step(&Step::Fetched { which: 0, most: usize::MAX });
+            }
+        }
+        for twin in 0..TWINS {
+            let target = (twin as u16 + 1) % STATIONS;
+            let owners: Vec<u16> =
+                (0..STATIONS).filter(|bs| self.ledgers[usize::from(*bs)].owns(twin)).collect();
+            assert_eq!(owners, [target], "twin {twin}");
+            assert_eq!(self.ledgers[usize::from(target)].serving(twin).map(|(bs, _)| bs), Some(target));
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Deliver { which: usize, again: bool, most: usize },
+    Lose(usize),
+    Fetched { which: usize, most: usize },
+    Tick(u16),
+    Kill(u16),
+    Retarget { bs: u16, twin: u32, to: u16 },
+    Open { bs: u16, skip: u8, most: usize },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let most = || prop_oneof![4 => Just(usize::MAX), 1 => 0usize..4];
+    let bs = || 0..STATIONS;
+    prop_oneof![
+        6 => (any::<usize>(), prop::bool::weighted(0.2), most())
+            .prop_map(|(which, again, most)| Step::Deliver { which, again, most }),
+        1 => any::<usize>().prop_map(Step::Lose),
+        3 => (any::<usize>(), most()).prop_map(|(which, most)| Step::Fetched { which, most }),
+        2 => bs().prop_map(Step::Tick),
+        1 => bs().prop_map(Step::Kill),
+        2 => (bs(), 0..TWINS, bs()).prop_map(|(bs, twin, to)| Step::Retarget { bs, twin, to }),
+        2 => (bs(), 0u8..3, most()).prop_map(|(bs, skip, most)| Step::Open { bs, skip, most }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+    #[test]
+    fn a_twin_never_has_two_owners_and_arrives_in_the_end(steps in proptest::collection::vec(step(), 0..200)) {
+        let mut world = World::new();
+        for step in &steps {
+            world.step(step);
+        }
+        world.settle();
+    }
+}
+
+#[test]
+fn the_old_owner_trains_until_it_lets_go_and_the_new_one_from_the_next_round() {
+    let mut world = World::new();
+    world.open(0, 4, usize::MAX);
+    world.step(&Step::Retarget { bs: 0, twin: 0, to: 1 });
+    world.step(&Step::Retarget { bs: 1, twin: 0, to: 1 });
+    assert!(world.ledgers[0].trains(5).any(|twin| twin == 0));
+    world.step(&Step::Tick(0));
+    while !world.mail.is_empty() || !world.fetches.is_empty() {
+        world.step(&Step::Deliver { which: 0, again: false, most: usize::MAX });
+        world.step(&Step::Fetched { which: 0, most: usize::MAX });
+    }
+    assert!(!world.ledgers[0].owns(0) && world.ledgers[1].owns(0));
+    assert!(
+        world.ledgers[1].trains(4).all(|twin| twin != 0) && world.ledgers[1].trains(5).any(|twin| twin == 0)
+    );
+    assert_eq!((world.ledgers[0].serving(0), world.ledgers[1].serving(0)), (Some((1, 2)), Some((1, 2))));
+}
+
+#[test]
+fn what_makes_no_sense_changes_nothing() {
+    let mut world = World::new();
+    let before = world.disks[0].clone();
+    let bad = [
+        TwinMessage::Offer { twin: 99, epoch: 2, manifest: manifest(0) },
+        TwinMessage::Offer { twin: 1, epoch: 2, manifest: manifest(1) },
+        TwinMessage::Grant { twin: 1, epoch: u64::MAX, from_round: 0, manifest: manifest(1), state: None },
+        TwinMessage::Have { twin: 0, epoch: 2, data: manifest(0).data },
+        TwinMessage::Taken { twin: 0, epoch: 2 },
+    ];
+    for message in &bad {
+        assert_eq!(world.ledgers[0].take(1, message), Vec::new(), "{message:?}");
+        assert_eq!(world.ledgers[0].take(STATIONS, message), Vec::new());
+    }
+    assert_eq!(*world.ledgers[0].durable(), before);
+    // What is bound for another BS is not given to this one.
+    world.step(&Step::Retarget { bs: 0, twin: 0, to: 2 });
+    assert!(
+        world.ledgers[0].gives(0, 2, 2)
+            && !world.ledgers[0].gives(0, 1, 2)
+            && !world.ledgers[0].gives(0, 2, 3)
+    );
+    assert_eq!(
+        world.ledgers[0].take(1, &TwinMessage::Have { twin: 0, epoch: 2, data: manifest(0).data }),
+        Vec::new()
+    );
+}
