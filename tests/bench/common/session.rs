@@ -45,16 +45,29 @@ impl Dtwn {
         self.up_file(&path)
     }
 
+    /// The same, with the learner that the topology asks for.
+    ///
+    /// # Errors
+    /// With the program's own words when it does not come up.
+    pub fn up_learning(&self, topology: &str) -> Result<Session<'_>> {
+        let path = self.home.path().join("topology.toml");
+        fs::write(&path, topology)?;
+        self.bring_up(&path, &[])
+    }
+
     /// The same, from a file.
     ///
     /// # Errors
     /// With the program's own words when it does not come up.
     pub fn up_file(&self, topology: &Path) -> Result<Session<'_>> {
+        // What is measured here is the network; training would take its processors.
+        self.bring_up(topology, &["--set", "learning.learner=traffic"])
+    }
+
+    fn bring_up(&self, topology: &Path, options: &[&str]) -> Result<Session<'_>> {
         let name = format!("bench-{}", std::process::id());
         let mut command = self.command(["up", "--detach", "--name", &name, "--out"]);
-        command.arg(self.home.path().join("runs")).arg(topology);
-        // What is measured here is the network; training would take its processors.
-        command.args(["--set", "learning.learner=traffic"]);
+        command.arg(self.home.path().join("runs")).arg(topology).args(options);
         let (busy, begun) = (machine::busy()?, Instant::now());
         run(&mut command)?;
         let up = begun.elapsed();

@@ -75,7 +75,7 @@ samples = 20
 pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     let rounds = if bench.quick { WARM_UP + 2 * SPAN } else { 50 };
     eprintln!("{rounds} rounds with minibatches of all sizes from 1 to 20");
-    let session = bench.dtwn.up(TOPOLOGY)?;
+    let session = bench.dtwn.up_learning(TOPOLOGY)?;
     let mut by_round = BTreeMap::<u64, Vec<f64>>::new();
     let (mut round, mut since) = (0, Instant::now());
     while round < rounds {
@@ -95,7 +95,11 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
             return Err(format!("no round has ended for {} s", PATIENCE.as_secs()).into());
         }
     }
-    let verdict = session.down()?.verdict().to_owned();
+    let ending = session.down()?;
+    let verdict = ending.verdict().to_owned();
+    if ending.summary["learning"]["test_accuracy"].is_null() {
+        return Err("nothing was trained".into());
+    }
     let all: Vec<(u64, f64)> = by_round.into_iter().map(|(round, values)| (round, median(values))).collect();
     let between = |from: u64, to: u64| {
         median(all.iter().filter(|(round, _)| (from..to).contains(round)).map(|(_, mib)| *mib))

@@ -32,15 +32,16 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     // Of turns beside each other: what disturbs the machine for longer disturbs both.
     let share = median(station.iter().zip(&bare).map(|(station, bare)| station / bare));
     let what = format!(
-        "{}, {} twins, {} samples, batch {}, 1 thread",
+        "{}, {} twins, {} samples, {} minibatches of {} and fewer, 1 thread",
         found["node"].as_str().unwrap_or("?"),
         found["twins"],
         found["samples"],
+        found["steps"],
         found["batch"]
     );
     let python = python(found["batch"].as_u64().unwrap_or(20))?;
     let mut rows = vec![
-        row("bare loop in tch", &bare, "-", None, &found),
+        row("bare loop in tch, the same minibatches", &bare, "-", None, &found),
         Row {
             measured: format!("{}, {:.1} % of the bare loop", spread(&station), 100.0 * share),
             met: Some(share >= SHARE_MIN),
