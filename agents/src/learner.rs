@@ -94,6 +94,12 @@ impl TorchLearner {
     pub(crate) fn samples(&self) -> (Normalisation, &Records) {
         (self.trainer.normalisation(), &self.training)
     }
+
+    /// How many samples of each twin are trained on in a round.
+    pub(crate) fn chosen(&self) -> Vec<usize> {
+        let held = self.twins.iter().map(|(_, own)| u32::try_from(own.len()).unwrap_or(u32::MAX));
+        held.map(|held| learner::share(held, self.fraction) as usize).collect()
+    }
 }
 
 impl Learner for TorchLearner {

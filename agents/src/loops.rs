@@ -2,8 +2,9 @@
 //!
 //! The first is all that a BS does with its twins in a round, on its thread and by its code: from a global model that came over the
 //! network, a model for each twin on its part of the samples. The second is nothing but forward, backward and step of the same model
-//! with the same optimiser, on minibatches of the same size that lie ready as normalised tensors, one after the other, with one
-//! optimiser and no other model to begin from. They take turns, so that what disturbs the machine disturbs both.
+//! with the same optimiser, on minibatches of the same sizes that lie ready as normalised tensors, one after the other, with one
+//! optimiser and no other model to begin from. A twin's last minibatch is smaller than the others, and takes longer a sample: so
+//! it is in both. They take turns, so that what disturbs the machine disturbs both.
 
 use std::time::Instant;
 
@@ -30,8 +31,10 @@ pub struct Outcome {
     pub twins: usize,
     /// Samples that go through in a round.
     pub samples: u64,
-    /// Samples in a minibatch.
+    /// Samples in a minibatch, but for each twin's last.
     pub batch: usize,
+    /// Minibatches in a round.
+    pub steps: usize,
     /// Threads that one operation uses.
     pub threads: i32,
     /// Samples a second in the base station, each turn.
@@ -52,12 +55,15 @@ pub fn compare(plan: &Plan, turns: u32) -> Result<Outcome, Error> {
         .map_err(|error| LearnerError(format!("no thread to train on: {error}")))?;
     let first = cnn::initial_parameters(plan.topology().run.seed);
     let global = Bytes::from(Encoder::new(Format::F32).encode(&first));
-    let mut bare = Bare::new(&learner::TorchLearner::new(plan, node)?, &settings, &first)?;
+    let like = learner::TorchLearner::new(plan, node)?;
+    let sizes = minibatches(&like.chosen(), &settings);
+    let mut bare = Bare::new(&like, &settings, &first, sizes)?;
     let mut outcome = Outcome {
         node: node.name.clone(),
         twins: 0,
         samples: 0,
         batch: settings.batch,
+        steps: bare.sizes.len(),
         threads: tch::get_num_threads(),
         base_station: Vec::new(),
         bare: Vec::new(),
@@ -77,7 +83,7 @@ pub fn compare(plan: &Plan, turns: u32) -> Result<Outcome, Error> {
         let Some(Done::Behaviour { .. }) = done.blocking_recv() else {
             return Err(LearnerError("the base station left no models of twins".into()).into());
         };
-        let bare_per_s = bare.run(samples)?;
+        let bare_per_s = bare.run()?;
         // The first turn of both warms up.
         if round > 0 {
             outcome.base_station.push(samples as f64 / train.as_secs_f64());
@@ -88,16 +94,31 @@ pub fn compare(plan: &Plan, turns: u32) -> Result<Outcome, Error> {
     Ok(outcome)
 }
 
+/// The sizes of a round's minibatches, where each twin goes through so many samples.
+fn minibatches(chosen: &[usize], settings: &Local) -> Vec<usize> {
+    let of = |samples: &usize| {
+        let (whole, rest) = (samples / settings.batch, samples % settings.batch);
+        std::iter::repeat_n(settings.batch, whole).chain((rest > 0).then_some(rest))
+    };
+    let passes = chosen.iter().flat_map(|samples| (0..settings.epochs).map(move |_| samples));
+    passes.flat_map(of).collect()
+}
+
 /// The bare loop.
 struct Bare {
     trainer: Trainer,
     optimiser: nn::Optimizer,
     ready: Vec<(Tensor, Tensor)>,
-    batch: usize,
+    sizes: Vec<usize>,
 }
 
 impl Bare {
-    fn new(learner: &learner::TorchLearner, local: &Local, first: &[f32]) -> Result<Self, Error> {
+    fn new(
+        learner: &learner::TorchLearner,
+        local: &Local,
+        first: &[f32],
+        sizes: Vec<usize>,
+    ) -> Result<Self, Error> {
         let (normalisation, samples) = learner.samples();
         let mut trainer = Trainer::new(Device::Cpu, normalisation)?;
         let optimiser = trainer.begin(first, local)?;
@@ -108,19 +129,39 @@ impl Bare {
             let (value, min) = (samples.len() as i64, local.batch as i64);
             return Err(Error::TooSmall { name: "samples of the base station", value, min });
         }
-        Ok(Self { trainer, optimiser, ready, batch: local.batch })
+        Ok(Self { trainer, optimiser, ready, sizes })
     }
 
-    /// Trains on at least so many samples; returns samples a second.
-    fn run(&mut self, samples: u64) -> Result<f64, Error> {
-        let steps = (samples as usize).div_ceil(self.batch);
+    /// Goes through a round's minibatches; returns samples a second.
+    fn run(&mut self) -> Result<f64, Error> {
         let began = Instant::now();
-        for (images, labels) in self.ready.iter().cycle().take(steps) {
+        for ((images, labels), size) in self.ready.iter().cycle().zip(&self.sizes) {
+            let size = i64::try_from(*size).unwrap_or(i64::MAX);
+            let (images, labels) = (images.f_narrow(0, 0, size)?, labels.f_narrow(0, 0, size)?);
             self.optimiser.zero_grad();
-            let logits = self.trainer.model().forward(images)?;
-            crate::training::cross_entropy(&logits, labels)?.f_backward()?;
+            let logits = self.trainer.model().forward(&images)?;
+            crate::training::cross_entropy(&logits, &labels)?.f_backward()?;
             self.optimiser.step();
         }
-        Ok((steps * self.batch) as f64 / began.elapsed().as_secs_f64())
+        Ok(self.sizes.iter().sum::<usize>() as f64 / began.elapsed().as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::training::Optimiser;
+
+    #[test]
+    fn each_twin_ends_with_what_is_left() {
+        let settings = Local {
+            epochs: 2,
+            batch: 20,
+            learning_rate: 0.01,
+            optimiser: Optimiser::Adam,
+            proximal_mu: 0.0,
+            augment: false,
+        };
+        assert_eq!(minibatches(&[45, 20, 3], &settings), [20, 20, 5, 20, 20, 5, 20, 20, 3, 3]);
     }
 }
