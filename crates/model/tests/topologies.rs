@@ -97,13 +97,13 @@ fn paper_leaves_the_association_something_to_decide() {
 fn paper_fits_two_cores() {
     let plan = plan("paper.toml");
     let live = average_terms(&plan, Payload::Aggregate);
-    assert!(live.total_s() * plan.dilation <= 20.5, "{live:?}");
-    // The machine trains 2000 samples a second, all BSs together: every BS must be slower than that, or it overruns.
+    assert!(live.total_s() * plan.dilation <= 27.5, "{live:?}");
+    // The machine trains 1300 samples a second, all BSs together: every BS must be slower than that, or it overruns.
     let loads = plan.average_loads(0);
-    let machine_s = loads.iter().map(|bs| bs.samples).sum::<f64>() / 2000.0;
+    let machine_s = loads.iter().map(|bs| bs.samples).sum::<f64>() / 1300.0;
     let cycles = plan.topology().cost.cycles_per_sample;
     for bs in &loads {
-        assert!(bs.samples * cycles / bs.cpu.get() * plan.dilation > 1.2 * machine_s, "{bs:?}");
+        assert!(bs.samples * cycles / bs.cpu.get() * plan.dilation > 1.1 * machine_s, "{bs:?}");
     }
     // All downlinks busy at once, on the host's clock.
     let downlink = |slot| plan.offered(slot).downlink.in_wall(plan.dilation).get();
