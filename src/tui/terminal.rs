@@ -25,7 +25,8 @@ use crate::error::{Error, Result};
 
 /// The screen while it is ours. Dropping it, or a panic anywhere, gives the terminal back as it was.
 pub struct Screen {
-    terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
+    /// None only while this is dropped.
+    terminal: Option<Terminal<CrosstermBackend<BufWriter<Stdout>>>>,
     mouse: bool,
 }
 
@@ -43,7 +44,7 @@ impl Screen {
         set_up(mouse).map_err(Error::Output)?;
         let backend = CrosstermBackend::new(BufWriter::with_capacity(64 * 1024, stdout()));
         let terminal = Terminal::new(backend).map_err(Error::Output)?;
-        Ok(Self { terminal, mouse })
+        Ok(Self { terminal: Some(terminal), mouse })
     }
 
     /// Columns and rows.
@@ -57,16 +58,17 @@ impl Screen {
     /// When the terminal has gone.
     pub fn draw(&mut self, paint: impl FnOnce(Rect, &mut Buffer) -> Hits) -> std::io::Result<Hits> {
         let mut hits = Hits::default();
-        queue!(self.terminal.backend_mut(), BeginSynchronizedUpdate)?;
-        self.terminal.draw(|frame| hits = paint(frame.area(), frame.buffer_mut()))?;
-        execute!(self.terminal.backend_mut(), EndSynchronizedUpdate)?;
+        let Some(terminal) = &mut self.terminal else { return Ok(hits) };
+        queue!(terminal.backend_mut(), BeginSynchronizedUpdate)?;
+        terminal.draw(|frame| hits = paint(frame.area(), frame.buffer_mut()))?;
+        execute!(terminal.backend_mut(), EndSynchronizedUpdate)?;
         Ok(hits)
     }
 
     /// Forgets what the terminal shows: the next frame is drawn whole.
     pub fn forget(&mut self) {
         // A terminal that cannot be cleared shows it at the next frame.
-        let _ = self.terminal.clear();
+        let _ = self.terminal.as_mut().map(Terminal::clear);
     }
 
     /// Sets the modes up again after somebody else had the terminal.
@@ -83,6 +85,13 @@ impl Screen {
 impl Drop for Screen {
     fn drop(&mut self) {
         give_back();
+        if let Some(mut terminal) = self.terminal.take()
+            && terminal.show_cursor().is_err()
+        {
+            // The terminal has gone. Dropping this would complain to standard error, which most often went with it, and panic
+            // when that fails.
+            std::mem::forget(terminal);
+        }
     }
 }
 
@@ -137,6 +146,7 @@ mod tests {
     use std::{io::Read, process::Command};
 
     use nix::{
+        fcntl::{FcntlArg, FdFlag, fcntl},
         pty::openpty,
         sys::termios::{LocalFlags, tcgetattr},
     };
@@ -152,6 +162,43 @@ mod tests {
         // Whatever thread it is, the hook gives the terminal back.
         let _ = std::thread::spawn(|| panic!("all is lost")).join();
         std::process::exit(3);
+    }
+
+    /// What the test below runs in a terminal that then goes.
+    #[test]
+    #[ignore = "takes the terminal: only for the test that looks on"]
+    fn takes_the_terminal_and_loses_it() {
+        let mut screen = Screen::open(true).unwrap();
+        screen.draw(|_, _| Hits::default()).unwrap();
+        let (messages, inbox) = std::sync::mpsc::sync_channel(1);
+        wait_for_hangup(&messages);
+        assert!(matches!(inbox.recv(), Ok(Msg::TerminalGone)));
+        drop(screen);
+        std::process::exit(3);
+    }
+
+    #[test]
+    fn a_terminal_that_goes_is_left_without_a_word() {
+        let pty = openpty(None, None).unwrap();
+        // A child that holds the other end would keep the terminal from going.
+        fcntl(&pty.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        let input = || pty.slave.try_clone().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "tui::terminal::tests::takes_the_terminal_and_loses_it"])
+            .args(["--ignored", "--nocapture"])
+            .stdin(input())
+            .stdout(input())
+            .stderr(input())
+            .spawn()
+            .unwrap();
+        let mut master = std::fs::File::from(pty.master);
+        let (mut bytes, mut shown) = ([0; 4096], String::new());
+        while !shown.contains("\u{1b}[?2026l") {
+            let count = master.read(&mut bytes).unwrap();
+            shown.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+        drop(master);
+        assert_eq!(child.wait().unwrap().code(), Some(3));
     }
 
     #[test]

@@ -25,6 +25,7 @@ use common::{
     session::{Dtwn, Session},
 };
 use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
     pty::{Winsize, openpty},
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -136,6 +137,8 @@ impl Cost {
     ) -> Result<Self> {
         let size = Winsize { ws_row: lines, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(&size, None)?;
+        // A program that held the other end of its own terminal would never see it go, and outlive this benchmark.
+        fcntl(&pty.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
         let mut running = Running(start(program, pty.slave)?);
         let mut keyboard = File::from(pty.master);
         let bytes = count(keyboard.try_clone()?);
