@@ -217,6 +217,45 @@ fn learning_bears_the_death_of_the_mbs_and_of_a_bs() {
 }
 
 #[test]
+fn rounds_do_not_wait_for_a_dead_bs_and_its_fellows_attest_without_it() {
+    let rig = Rig::as_caller();
+    // Waiting for it would outlast this test's patience.
+    let more = ["--set", "learning.deadline=3600 s", "--set", "run.restart=never"];
+    let session = rig.up(&[&FEW[..], &more].concat());
+    session.wait_for_event("global_model", |what| what["round"] == 1);
+    session.verb(&["kill", "bs2"]).ok();
+    let without = |what: &Value| {
+        what["accepted"] == json!(["bs1", "bs3", "bs4"])
+            && what["late"] == json!(["bs2"])
+            && what["rejected"] == json!([])
+    };
+    let first = session.wait_for_event("global_model", without)["what"]["round"].as_u64().unwrap();
+    session.wait_for_event("global_model", |what| without(what) && what["round"] == first + 2);
+    let missed = session.wait_for_event("round", |what| what["round"] == first + 1);
+    assert_eq!(missed["what"]["missed_by"], json!(["bs2"]));
+    session.down();
+}
+
+#[test]
+fn rounds_do_not_wait_for_a_bs_without_twins() {
+    let rig = Rig::as_caller();
+    let file = rig.path().join("decision.toml");
+    let decided = "k = [3, 3, 2, 0]\nb = [0.272, 0.272, 0.272, 0.272]\n\
+                   tau = [[0.25, 0.25], [0.25, 0.25], [0.25, 0.25], [0.25, 0.25]]\n";
+    fs::write(&file, decided).unwrap();
+    let file = format!("association.file={}", file.display());
+    let more = ["--set", "association.policy=static", "--set", &file, "--set", "learning.deadline=3600 s"];
+    let session = rig.up(&[&FEW[..], &more].concat());
+    // In the first rounds it trains those that are on their way to others, which Eq. 5 gives no weight.
+    session.wait_for_event("global_model", |what| {
+        what["round"] == 4 && what["accepted"] == json!(["bs1", "bs2", "bs3"])
+    });
+    let summary = session.down();
+    assert_eq!(summary["learning"]["late_bs"], 0, "{:#}", summary["learning"]);
+    assert_eq!(summary["twins"]["by_bs"]["bs4"]["twins"], 0, "{:#}", summary["twins"]);
+}
+
+#[test]
 fn a_full_disk_costs_a_checkpoint_and_not_the_run() {
     let rig = Rig::as_caller();
     assert!(nix::unistd::geteuid().is_root(), "this test mounts a small disk: run it as root");

@@ -39,6 +39,19 @@ pub enum Header {
     Model(ModelHeader),
     /// From a BS to the MBS: I was started again; send me what opened the round.
     Join,
+    /// From a BS to the MBS: whether any of its twins has something to be trained on in a round. Told where there is nothing, and when
+    /// that changes.
+    Trains {
+        /// Which round.
+        round: u64,
+        /// Whether there is anything.
+        anything: bool,
+    },
+    /// From a BS to another: send me this model of a BS, which is on record and has not come.
+    WantModel {
+        /// BLAKE3 of its body.
+        digest: [u8; 32],
+    },
     /// What keeps digital twins with their users, and moves them; samples and models stand behind the header.
     Twin(TwinMessage),
     /// A message of the chain, as the body behind the header.

@@ -157,10 +157,7 @@ impl Chair {
 /// The BSs that are connected, by position.
 fn present(bus: &Bus, names: &[String]) -> Vec<u16> {
     let stats = bus.stats();
-    let here = |name: &String| {
-        stats.peers.iter().any(|(peer, stats)| peer.as_str() == name && stats.control.connected)
-    };
-    let positions = names.iter().enumerate().filter(|(_, name)| here(name));
+    let positions = names.iter().enumerate().filter(|(_, name)| stats.is_connected(name));
     positions.map(|(bs, _)| u16::try_from(bs).unwrap_or(u16::MAX)).collect()
 }
 

@@ -72,6 +72,13 @@ pub struct BusStats {
     pub strangers_open: u64,
 }
 
+impl BusStats {
+    /// Whether a connection to a peer is up. Of the classes, control counts: it is the first to be up and the first to be repaired.
+    pub fn is_connected(&self, peer: &str) -> bool {
+        self.peers.iter().any(|(name, stats)| name.as_str() == peer && stats.control.connected)
+    }
+}
+
 /// Why something was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reject {

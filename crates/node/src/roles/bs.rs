@@ -15,8 +15,9 @@ use dtwn_proto::{
 use super::{
     model, overlay,
     prediction::Predictor,
-    training::{Training, Turn},
+    training::{Training, Turn, Word},
     twins::Twins,
+    wanted::ModelDigest,
 };
 use crate::{
     agent::{AgentError, Node, node_name},
@@ -79,13 +80,17 @@ pub async fn run(node: Node, bs: BsId) -> Result<(), AgentError> {
                     && twins.refresh(station.round)?
                 {
                     training.resume(&station.node);
+                    station.tell_whether_it_trains(station.round, true);
                 }
             }
             turn = next(training.as_mut()) => {
-                if let Some(training) = &mut training
-                    && let Some((round, body)) = training.turn(&station.node, &mut twins, station.round, turn)?
-                {
-                    station.answer(round, &body);
+                if let Some(training) = &mut training {
+                    match training.turn(&station.node, &mut twins, station.round, turn)? {
+                        Some(Word::Model(round, body)) => station.answer(round, &body),
+                        Some(Word::Idle(round)) => station.tell_whether_it_trains(round, false),
+                        Some(Word::Want(models)) => station.ask_for(&models),
+                        None => {}
+                    }
                 }
             }
             error = chain::failure(chain.as_ref()) => return Err(AgentError::Chain(error)),
@@ -158,7 +163,19 @@ impl Station {
                 Ok(()) => self.take_model(from, &header, &body, &incoming, (training, twins))?,
                 Err(error) => tracing::warn!(from, %error, "refused a model"),
             },
-            Ok((Header::Join, _)) => tracing::warn!(from, "refused a message that is for the MBS"),
+            Ok((Header::Join | Header::Trains { .. }, _)) => {
+                tracing::warn!(from, "refused a message that is for the MBS");
+            }
+            Ok((Header::WantModel { digest }, _)) => {
+                // One at most of each BS waits for whoever asks: a newer one takes its place.
+                if let Some((owner, message)) =
+                    training.as_deref().and_then(|training| training.find(&self.node, &digest))
+                    && let Some(owner) =
+                        self.names.get(owner).filter(|_| self.names.iter().any(|n| n == from))
+                {
+                    model::send(&self.bus, incoming.from, owner, message);
+                }
+            }
             Ok((Header::Twin(message), body)) => {
                 let at = (incoming.body.len(), incoming.received_at_ns);
                 twins.take(&self.node, from, message, &body, at)?;
@@ -220,9 +237,13 @@ impl Station {
         if header.origin == *mbs && from == mbs {
             // An MBS that was started again opens a round a second time.
             if header.round == self.round
-                && let Some(own) = training.as_deref().and_then(|training| training.sent(header.round))
+                && let Some(training) = training.as_deref()
             {
-                self.send_to_mbs(header.round, own);
+                match training.sent(header.round) {
+                    Some(own) => drop(self.send_to_mbs(header.round, own)),
+                    None if training.is_idle() => self.tell_whether_it_trains(header.round, false),
+                    None => {}
+                }
                 return Ok(());
             }
             if self.acting.as_ref().is_some_and(|acting| !acting.is_settled(header.round)) {
@@ -272,7 +293,7 @@ impl Station {
             self.report_model("model-relay", header, body.len(), incoming.received_at_ns);
             self.pass_on(origin, &incoming.body);
             if let Some(training) = training {
-                training.keep(&self.node, header.round, header.digest, body.clone());
+                training.keep(&self.node, origin, header, &incoming.body, body);
             }
         }
         Ok(())
@@ -314,6 +335,36 @@ impl Station {
             (node_name(&self.node.plan.nodes[0].name), node::encode(&Header::Join, &[]))
         {
             model::send(&self.bus, mbs, &self.node.me().name, message);
+        }
+    }
+
+    /// Tells the MBS whether we have anything to train in a round, so that it does not wait for nothing.
+    fn tell_whether_it_trains(&self, round: u64, anything: bool) {
+        self.say(&self.node.plan.nodes[0].name, &Header::Trains { round, anything });
+    }
+
+    /// Asks for models that have not come: each time another one of those that may have them.
+    fn ask_for(&self, models: &[(ModelDigest, usize)]) {
+        let stats = self.bus.stats();
+        let neighbours = overlay::neighbours(self.bs.index(), self.names.len());
+        let names = neighbours.iter().map(|bs| &self.names[*bs]).chain([&self.node.plan.nodes[0].name]);
+        let holders: Vec<&String> = names.filter(|name| stats.is_connected(name)).collect();
+        for (digest, tries) in models {
+            if let Some(holder) = holders.get(tries % holders.len().max(1)) {
+                self.say(holder, &Header::WantModel { digest: *digest });
+            }
+        }
+    }
+
+    /// Sends a message that is all header.
+    fn say(&self, to: &str, header: &Header) {
+        let message = node::encode(header, &[]).map_err(|error| error.to_string());
+        let peer = node_name(to).map_err(|error| error.to_string());
+        let sent = message.and_then(|message| {
+            self.bus.send(&peer?, Message::control(message)).map_err(|error| error.to_string())
+        });
+        if let Err(error) = sent {
+            tracing::warn!(to, error, "a message was not sent");
         }
     }
 

@@ -1,6 +1,6 @@
 //! The macro base station: opens and closes rounds.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use dtwn_chain::models::ModelStatus;
@@ -11,10 +11,15 @@ use dtwn_proto::{
 };
 use tokio::{
     sync::{broadcast, mpsc},
-    time::Instant,
+    time::{Instant, MissedTickBehavior},
 };
 
-use super::{model, prediction::Predictor, training};
+use super::{
+    model,
+    muster::{Muster, Stand},
+    prediction::Predictor,
+    training,
+};
 use crate::{
     agent::{AgentError, Node, node_name},
     association::{chair::Chair, ground::Ground},
@@ -26,6 +31,8 @@ use crate::{
     },
 };
 
+/// How often the MBS looks who is there, wall time.
+const PRESENCE: Duration = Duration::from_millis(250);
 /// Messages for the rounds that wait for them; the bus holds back what comes beyond.
 const LETTERS_MAX: usize = 16;
 
@@ -58,6 +65,11 @@ pub async fn run(node: Node) -> Result<(), AgentError> {
             let news = chain.as_ref().map(ChainHandle::subscribe);
             Rounds {
                 predictor: Predictor::new(std::sync::Arc::clone(&node.association)),
+                muster: Muster::new(
+                    names.len(),
+                    node.plan.topology().learning.min_bs as usize,
+                    node.clock.now_ns(),
+                ),
                 node,
                 bus,
                 receiver: others,
@@ -101,6 +113,8 @@ struct Rounds {
     bus: Bus,
     receiver: mpsc::Receiver<Incoming>,
     names: Vec<String>,
+    /// Who is waited for.
+    muster: Muster,
     predictor: Predictor,
     /// What opened the round.
     opening: Bytes,
@@ -118,15 +132,17 @@ struct Harvest {
     accepted: BTreeMap<usize, Bytes>,
     /// Owners of models that were found bad.
     rejected: Vec<usize>,
+    /// BSs that might have delivered and have not, or whose model was not attested in time.
+    late: Vec<usize>,
     duration_ms: f64,
 }
 
-/// What the chain, where it verifies, says of the model of a BS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Finding {
-    Open,
-    Good,
-    Bad,
+/// A BS's model of the round that lasts.
+struct Here {
+    /// As it came, for BSs that have to check it and whom it has not reached.
+    message: Bytes,
+    body: Bytes,
+    digest: [u8; 32],
 }
 
 impl Rounds {
@@ -147,9 +163,11 @@ impl Rounds {
             if global.is_some() {
                 global = self.finish(round, &harvest).await?.map(|(_, body)| body);
             }
-            let (completed_by, missed_by) = (0..self.names.len())
-                .map(|bs| self.names[bs].clone())
-                .partition(|name| harvest.accepted.keys().any(|bs| self.names[*bs] == *name));
+            let name = |bs: &usize| self.names[*bs].clone();
+            let completed_by = harvest.accepted.keys().map(name).collect();
+            let mut missed: Vec<usize> = harvest.late.iter().chain(&harvest.rejected).copied().collect();
+            missed.sort_unstable();
+            let missed_by = missed.iter().map(name).collect();
             let duration_ms = harvest.duration_ms;
             self.node.reporter.event(What::Round(Round { round, completed_by, missed_by, duration_ms }));
         }
@@ -161,7 +179,8 @@ impl Rounds {
         if self.learning.is_none() {
             return Ok(None);
         }
-        let none = Harvest { accepted: BTreeMap::new(), rejected: Vec::new(), duration_ms: 0.0 };
+        let none =
+            Harvest { accepted: BTreeMap::new(), rejected: Vec::new(), late: Vec::new(), duration_ms: 0.0 };
         self.work(Job::Begin, &none).await
     }
 
@@ -169,7 +188,8 @@ impl Rounds {
     async fn finish(&mut self, round: u64, harvest: &Harvest) -> Result<Option<(u64, Bytes)>, AgentError> {
         let weights = learner::weights_under(&self.node.plan, &self.node.association.now());
         let models = harvest.accepted.iter().map(|(bs, body)| (*bs, body.clone(), weights[*bs]));
-        let mut models: Vec<_> = models.collect();
+        // A BS from which the last twin is on its way may still have trained it; Eq. 5 gives that no weight.
+        let mut models: Vec<_> = models.filter(|(.., weight)| *weight > 0.0).collect();
         let least = self.node.plan.topology().learning.min_bs as usize;
         if models.len() < least {
             let text = format!(
@@ -205,9 +225,6 @@ impl Rounds {
         for (bs, why) in &refused {
             tracing::warn!(bs = self.names[*bs], why, "refused a model");
         }
-        let settled = |bs: &usize| harvest.accepted.contains_key(bs) || bad.contains(bs);
-        // Who was in a round that is gone on from was reported when it ended.
-        let late = (0..self.names.len()).filter(|bs| round > 0 && !restored && !settled(bs));
         let dataset =
             if self.node.plan.topology().learning.data.is_some() { "cifar-10" } else { "synthetic" };
         self.node.reporter.event(What::GlobalModel(GlobalModel {
@@ -216,7 +233,7 @@ impl Rounds {
             digest: digest.to_hex().to_string(),
             accepted: harvest.accepted.keys().filter(|bs| !bad.contains(bs)).map(name).collect(),
             rejected: bad.iter().map(name).collect(),
-            late: late.map(|bs| self.names[bs].clone()).collect(),
+            late: harvest.late.iter().map(name).collect(),
             test_loss: judgement.map(|judged| judged.loss),
             test_accuracy: judgement.map(|judged| judged.accuracy),
             aggregate_wall_ms: aggregate.as_secs_f64() * 1000.0,
@@ -241,95 +258,103 @@ impl Rounds {
         Ok(message)
     }
 
-    /// Waits for the BSs' models until all are here, and settled on the chain where it verifies, or the deadline has passed.
+    /// Waits for the BSs' models until all that can come are here, and settled on the chain where it verifies, or the deadline has
+    /// passed.
     async fn close(&mut self, round: u64, began_ns: u64) -> Harvest {
         let deadline = self.node.plan.topology().learning.deadline;
         let end = Instant::now() + self.node.clock.wall(deadline.seconds());
-        let mut here: BTreeMap<usize, (Bytes, [u8; 32])> = BTreeMap::new();
         let stations = self.names.len();
-        loop {
-            let settled = |bs: usize| match (self.finding(bs, round, here.get(&bs)), here.contains_key(&bs)) {
-                (Finding::Open, _) | (Finding::Good, false) => false,
-                (Finding::Good, true) | (Finding::Bad, _) => true,
-            };
-            if (0..stations).all(settled) {
-                break;
-            }
+        let counts = self.node.association.now().association.counts(stations);
+        self.muster.open(counts.iter().map(|twins| *twins > 0));
+        let mut here: BTreeMap<usize, Here> = BTreeMap::new();
+        let mut presence = tokio::time::interval(PRESENCE);
+        presence.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let clock = self.node.clock;
+        while !self.muster.is_over(|bs| self.stand(bs, round, here.get(&bs)), clock.now_ns()) {
             tokio::select! {
                 incoming = tokio::time::timeout_at(end, self.receiver.recv()) => match incoming {
-                    Ok(Some(incoming)) => {
-                        if let Some((bs, body, digest)) = self.take(round, &incoming) {
-                            here.insert(bs, (body, digest));
-                        }
-                    }
+                    Ok(Some(incoming)) => self.take(round, &incoming, &mut here),
                     _ => break,
                 },
                 () = training::chain_went_on(&mut self.news) => {}
+                _ = presence.tick() => {
+                    let stats = self.bus.stats();
+                    self.muster.look(self.names.iter().map(|name| stats.is_connected(name)), clock.now_ns());
+                }
             }
         }
-        let duration_ms = self.node.clock.now_ns().saturating_sub(began_ns) as f64 / 1e6;
-        let found: Vec<Finding> = (0..stations).map(|bs| self.finding(bs, round, here.get(&bs))).collect();
-        let rejected = (0..stations).filter(|bs| found[*bs] == Finding::Bad).collect();
-        let accepted = here.into_iter().filter(|(bs, _)| found[*bs] == Finding::Good);
-        let accepted = accepted.map(|(bs, (body, _))| (bs, body)).collect();
-        Harvest { accepted, rejected, duration_ms }
+        let duration_ms = clock.now_ns().saturating_sub(began_ns) as f64 / 1e6;
+        let stands: Vec<Stand> = (0..stations).map(|bs| self.stand(bs, round, here.get(&bs))).collect();
+        let of = |stand: Stand| (0..stations).filter(|bs| stands[*bs] == stand).collect::<Vec<usize>>();
+        let open = (0..stations).filter(|bs| matches!(stands[*bs], Stand::Missing | Stand::Pending));
+        let late = open.filter(|bs| !self.muster.is_excused(*bs)).collect();
+        here.retain(|bs, _| stands[*bs] == Stand::Good);
+        let accepted = here.into_iter().map(|(bs, here)| (bs, here.body)).collect();
+        Harvest { accepted, rejected: of(Stand::Bad), late, duration_ms }
     }
 
-    /// What is known of a BS's model of a round. Where the chain does not verify, a model that is here is good.
-    fn finding(&self, bs: usize, round: u64, here: Option<&(Bytes, [u8; 32])>) -> Finding {
+    /// How it stands with a BS's model of a round. Where the chain does not verify, a model that is here is good.
+    fn stand(&self, bs: usize, round: u64, here: Option<&Here>) -> Stand {
         let learning = &self.node.plan.topology().learning;
         let Some(chain) = self.chain.as_ref().filter(|_| learning.trains() && learning.verify) else {
-            return if here.is_some() { Finding::Good } else { Finding::Open };
+            return if here.is_some() { Stand::Good } else { Stand::Missing };
         };
         let state = chain.state();
         let Some(record) = state.accounts.get(bs).and_then(|account| account.model(round)) else {
-            return Finding::Open;
+            return Stand::Missing;
         };
-        match record.status {
-            ModelStatus::Pending => Finding::Open,
-            ModelStatus::Failed => Finding::Bad,
+        match (record.status, here) {
+            (ModelStatus::Failed, _) => Stand::Bad,
+            (_, None) => Stand::Missing,
+            (ModelStatus::Pending, Some(_)) => Stand::Pending,
             // What is here must be what was attested.
-            ModelStatus::Passed | ModelStatus::Awarded => match here {
-                Some((_, digest)) if *digest != record.body.digest.0 => Finding::Bad,
-                _ => Finding::Good,
-            },
+            (ModelStatus::Passed | ModelStatus::Awarded, Some(here)) => {
+                if here.digest == record.body.digest.0 { Stand::Good } else { Stand::Bad }
+            }
         }
     }
 
-    /// The model of a BS in what came, where it is one of this round.
-    fn take(&self, round: u64, incoming: &Incoming) -> Option<(usize, Bytes, [u8; 32])> {
+    /// What came: a model of this round, which is kept, or something that a BS asks or tells.
+    fn take(&mut self, round: u64, incoming: &Incoming, here: &mut BTreeMap<usize, Here>) {
         let from = incoming.from.as_str();
+        let Some(bs) = self.names.iter().position(|name| name == from) else {
+            tracing::warn!(from, "refused the message of a stranger");
+            return;
+        };
         match node::decode(&incoming.body) {
             Ok((Header::Model(header), body)) if header.origin == from => {
-                match model::check(&header, &body) {
-                    Ok(()) => {
-                        self.report(&header, body.len(), incoming.received_at_ns);
-                        // A model of an earlier round came too late for it, and is no use for this one.
-                        let bs = self.names.iter().position(|name| name == from)?;
-                        (header.round == round).then_some((bs, body, header.digest))
-                    }
-                    Err(error) => {
-                        tracing::warn!(from, %error, "refused a model");
-                        None
-                    }
+                if let Err(error) = model::check(&header, &body) {
+                    tracing::warn!(from, %error, "refused a model");
+                    return;
+                }
+                self.report(&header, body.len(), incoming.received_at_ns);
+                // A model of an earlier round came too late for it, and is no use for this one.
+                if header.round == round {
+                    let (message, digest) = (incoming.body.clone(), header.digest);
+                    here.insert(bs, Here { message, body, digest });
                 }
             }
-            Ok((Header::Join, _)) if self.names.iter().any(|name| name == from) => {
+            Ok((Header::Join, _)) => {
                 // One at most waits for each BS: a newer one takes its place.
                 if let Some(chair) = &self.chair {
                     chair.tell(&self.bus, &incoming.from);
                 }
+                self.muster.trains(bs, true);
                 model::send(&self.bus, incoming.from.clone(), &self.node.me().name, self.opening.clone());
-                None
             }
-            Ok(_) => {
-                tracing::warn!(from, "refused a message that is not for the MBS");
-                None
+            Ok((Header::Trains { round: of, anything }, _)) => {
+                if of == round {
+                    self.muster.trains(bs, anything);
+                }
             }
-            Err(error) => {
-                tracing::warn!(from, %error, "refused a message");
-                None
+            Ok((Header::WantModel { digest }, _)) => {
+                if let Some((owner, found)) = here.iter().find(|(_, here)| here.digest == digest) {
+                    let message = found.message.clone();
+                    model::send(&self.bus, incoming.from.clone(), &self.names[*owner], message);
+                }
             }
+            Ok(_) => tracing::warn!(from, "refused a message that is not for the MBS"),
+            Err(error) => tracing::warn!(from, %error, "refused a message"),
         }
     }
 

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use dtwn_chain::{
+    models::ModelStatus,
     tx::{BodyRef, Payload, Verdict},
     types::{Digest, ReplicaId},
 };
@@ -17,18 +18,30 @@ use dtwn_model::{
     topology::{Compute, Poison},
     units::Hertz,
 };
-use dtwn_proto::event::{Level, LocalModel, Verification, What};
+use dtwn_proto::{
+    event::{Level, LocalModel, Verification, What},
+    node::ModelHeader,
+};
 use tokio::{
     sync::{broadcast, mpsc},
     time::Instant,
 };
 
-use super::twins::Twins;
+use super::{
+    model,
+    prediction::Predictor,
+    twins::Twins,
+    wanted::{ModelDigest, Wanted},
+};
 use crate::{
     agent::{AgentError, Node},
     chain::{ChainHandle, ChainNews},
     learning::work::{Done, Job, Worker},
 };
+
+/// By how much a model may take longer than Eq. 15 says before it is asked for, in emulated seconds, and how many times as long.
+const LATER_S: f64 = 2.0;
+const LATER_TIMES: f64 = 3.0;
 
 /// What a BS that learns has to do next.
 #[derive(Debug)]
@@ -39,6 +52,30 @@ pub(super) enum Turn {
     Chain,
     /// As much time has passed as the BS's processor would have taken.
     Paced,
+    /// It is time to ask for a model that has not come.
+    Ask,
+}
+
+/// What others have to be told.
+#[derive(Debug)]
+pub(super) enum Word {
+    /// Our model of a round.
+    Model(u64, Bytes),
+    /// There is nothing to train in a round.
+    Idle(u64),
+    /// Models that have not come, each with how often it was asked for before.
+    Want(Vec<(ModelDigest, usize)>),
+}
+
+/// Another BS's model.
+#[derive(Debug, Clone)]
+struct Kept {
+    round: u64,
+    /// Its position.
+    owner: usize,
+    /// As it came, for others.
+    message: Bytes,
+    body: Bytes,
 }
 
 /// A model that waits for its time.
@@ -58,16 +95,20 @@ pub(super) struct Training {
     news: Option<broadcast::Receiver<ChainNews>>,
     chain: Option<ChainHandle>,
     names: Vec<String>,
-    /// Models of others by their digest: round and body.
-    bodies: HashMap<[u8; 32], (u64, Bytes)>,
+    /// The round that was opened last.
+    opened: u64,
+    /// Models of others by their digest.
+    bodies: HashMap<ModelDigest, Kept>,
     /// Models that were handed to the thread to be checked.
-    asked: HashSet<[u8; 32]>,
+    asked: HashSet<ModelDigest>,
+    wanted: Wanted,
+    predictor: Predictor,
     began_ns: u64,
     /// f in this round.
     cpu: Option<Hertz>,
     waiting: Option<Waiting>,
-    /// The model that we sent last, and its round.
-    sent: Option<(u64, Bytes)>,
+    /// The model that we sent last, its round and digest.
+    sent: Option<(u64, ModelDigest, Bytes)>,
     /// A round for which there was nothing to train, with its global model.
     idle: Option<(u64, Bytes)>,
     bs: BsId,
@@ -92,8 +133,11 @@ impl Training {
             news: chain.map(ChainHandle::subscribe),
             chain: chain.cloned(),
             names: names.to_vec(),
+            opened: 0,
             bodies: HashMap::new(),
             asked: HashSet::new(),
+            wanted: Wanted::default(),
+            predictor: Predictor::new(std::sync::Arc::clone(&node.association)),
             began_ns: 0,
             cpu: node.me().cpu,
             waiting: None,
@@ -110,12 +154,8 @@ impl Training {
         tokio::select! {
             done = self.results.recv() => Turn::Done(done),
             () = chain_went_on(&mut self.news) => Turn::Chain,
-            () = async {
-                match until {
-                    Some(until) => tokio::time::sleep_until(until).await,
-                    None => std::future::pending().await,
-                }
-            } => Turn::Paced,
+            () = at(until) => Turn::Paced,
+            () = at(self.wanted.next()) => Turn::Ask,
         }
     }
 
@@ -140,13 +180,17 @@ impl Training {
     /// `cpu` is this round's f where that changes.
     pub(super) fn open(&mut self, node: &Node, bs: BsId, cpu: Option<Hertz>, round: u64, global: Bytes) {
         self.cpu = cpu.or(node.me().cpu);
-        self.bodies.retain(|_, (of, _)| *of >= round);
+        self.opened = round;
+        self.bodies.retain(|_, kept| kept.round >= round);
         let bodies = &self.bodies;
         self.asked.retain(|digest| bodies.contains_key(digest));
+        self.wanted = Wanted::default();
         self.waiting = None;
         self.idle = None;
         self.bs = bs;
         self.train(node, round, global);
+        // Models may have come before what opened their round; they are judged beside what that begins from.
+        self.check(node);
     }
 
     fn train(&mut self, node: &Node, round: u64, global: Bytes) {
@@ -163,17 +207,36 @@ impl Training {
 
     /// Our model of a round, where we have sent it already.
     pub(super) fn sent(&self, round: u64) -> Option<&Bytes> {
-        self.sent.as_ref().filter(|(of, _)| *of == round).map(|(_, body)| body)
+        self.sent.as_ref().filter(|(of, ..)| *of == round).map(|(.., body)| body)
     }
 
-    /// Keeps another BS's model, to be checked once the chain has its record.
-    pub(super) fn keep(&mut self, node: &Node, round: u64, digest: [u8; 32], body: Bytes) {
+    /// Keeps another BS's model, with the message that it came in, to be checked once the chain has its record.
+    pub(super) fn keep(
+        &mut self,
+        node: &Node,
+        owner: usize,
+        header: &ModelHeader,
+        message: &Bytes,
+        body: &Bytes,
+    ) {
+        let (message, body) = (message.clone(), body.clone());
         // One model a BS and round is relayed at most, so this is bounded.
-        self.bodies.insert(digest, (round, body));
+        self.bodies.insert(header.digest, Kept { round: header.round, owner, message, body });
+        self.wanted.forget(&header.digest);
         self.check(node);
     }
 
-    /// Does what is next; a model that is to be sent comes back with its round.
+    /// A model that another BS has asked for, where it is here: its owner's position, and the message that carries it.
+    pub(super) fn find(&self, node: &Node, digest: &ModelDigest) -> Option<(usize, Bytes)> {
+        if let Some(kept) = self.bodies.get(digest) {
+            return Some((kept.owner, kept.message.clone()));
+        }
+        let (round, _, body) = self.sent.as_ref().filter(|(_, own, _)| own == digest)?;
+        let message = model::message(*round, &node.me().name, node.clock.now_ns(), body).ok()?;
+        Some((self.bs.index(), message))
+    }
+
+    /// Does what is next; what is to be told to others comes back.
     ///
     /// # Errors
     /// When the thread has ended.
@@ -183,35 +246,42 @@ impl Training {
         twins: &mut Twins,
         round: u64,
         turn: Turn,
-    ) -> Result<Option<(u64, Bytes)>, AgentError> {
+    ) -> Result<Option<Word>, AgentError> {
         match turn {
             Turn::Done(None) => return Err(AgentError::Learning(std::mem::take(&mut self.failure))),
-            Turn::Done(Some(done)) => self.take(node, twins, round, done),
+            Turn::Done(Some(done)) => return Ok(self.take(node, twins, round, done)),
             Turn::Chain => self.check(node),
+            Turn::Ask => {
+                // What is settled meanwhile is not asked for.
+                self.check(node);
+                let due = self.wanted.due(Instant::now());
+                return Ok((!due.is_empty()).then_some(Word::Want(due)));
+            }
             Turn::Paced => {
                 let Some(waiting) = self.waiting.take() else { return Ok(None) };
                 let round = waiting.report.round;
                 node.reporter.event(What::LocalModel(waiting.report));
-                self.record(round, &waiting.body);
-                self.sent = Some((round, waiting.body.clone()));
-                return Ok(Some((round, waiting.body)));
+                let digest = self.record(round, &waiting.body);
+                self.sent = Some((round, digest, waiting.body.clone()));
+                return Ok(Some(Word::Model(round, waiting.body)));
             }
         }
         Ok(None)
     }
 
-    fn take(&mut self, node: &Node, twins: &mut Twins, current: u64, done: Done) {
+    fn take(&mut self, node: &Node, twins: &mut Twins, current: u64, done: Done) -> Option<Word> {
         match done {
             Done::Held(held) => twins.hold(&held),
             Done::Behaviour { round, models } => twins.behave(round, &models),
             Done::Idle { round, global } => {
                 if round == current {
                     self.idle = Some((round, global));
+                    return Some(Word::Idle(round));
                 }
             }
             Done::Trained { round, body, twins: trained, samples, loss, judgement, train, aggregate } => {
                 if round < current {
-                    return;
+                    return None;
                 }
                 let spent_ns = node.clock.now_ns().saturating_sub(self.began_ns);
                 let spent_ms = spent_ns as f64 / 1e6;
@@ -255,12 +325,15 @@ impl Training {
             // Only the MBS asks for global models.
             Done::Global { .. } => {}
         }
+        None
     }
 
-    /// Puts the model that we send on record.
-    fn record(&self, round: u64, body: &Bytes) {
-        let body = BodyRef { digest: Digest::of_body(body), size_bytes: body.len() as u64 };
+    /// Puts the model that we send on record; its digest.
+    fn record(&self, round: u64, body: &Bytes) -> ModelDigest {
+        let digest = Digest::of_body(body);
+        let body = BodyRef { digest, size_bytes: body.len() as u64 };
         self.submit(Payload::TrainingModel { round, body });
+        digest.0
     }
 
     fn submit(&self, payload: Payload) {
@@ -280,20 +353,43 @@ impl Training {
             return;
         }
         let state = chain.state();
-        for (owner, account) in state.accounts.iter().enumerate() {
-            for record in account.models.iter().filter(|record| record.verifiers.contains(&me)) {
-                let digest = record.body.digest.0;
-                let known = record.passed.contains(&me) || record.failed.contains(&me);
-                let Some((round, body)) = self.bodies.get(&digest) else { continue };
-                if known || *round != record.round || owner == me.index() || self.asked.contains(&digest) {
-                    continue;
+        let mut missing = HashSet::new();
+        for (owner, account) in state.accounts.iter().enumerate().filter(|(owner, _)| *owner != me.index()) {
+            // A model of a round that is not opened here yet cannot be judged: what it began from has not come.
+            let Some(record) = account.model(self.opened).filter(|record| record.verifiers.contains(&me))
+            else {
+                continue;
+            };
+            let digest = record.body.digest.0;
+            if record.passed.contains(&me) || record.failed.contains(&me) || self.asked.contains(&digest) {
+                continue;
+            }
+            match self.bodies.get(&digest) {
+                Some(kept) if kept.round == record.round => {
+                    let job = Job::Verify { round: record.round, owner, body: kept.body.clone() };
+                    if self.worker.ask(job) {
+                        self.asked.insert(digest);
+                    }
                 }
-                let job = Job::Verify { round: *round, owner, body: body.clone() };
-                if self.worker.ask(job) {
-                    self.asked.insert(digest);
+                None if record.status == ModelStatus::Pending => {
+                    let bs = BsId(u32::try_from(owner).unwrap_or(u32::MAX));
+                    let spread_ms = self.predictor.broadcast_ms(&node.plan, bs, node.clock.now_ns());
+                    let pause = node.clock.wall(LATER_S + LATER_TIMES * spread_ms / 1000.0);
+                    self.wanted.want(digest, pause, Instant::now());
+                    missing.insert(digest);
                 }
+                _ => {}
             }
         }
+        self.wanted.keep_only(|digest| missing.contains(digest));
+    }
+}
+
+/// Waits until then; for ever where there is no such time.
+async fn at(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
     }
 }
 
