@@ -65,6 +65,13 @@ impl InForce {
     pub fn fraction(&self, bs: BsId) -> f64 {
         self.b.get(bs.index()).copied().unwrap_or(0.0)
     }
+
+    /// b of a user's twin: that of the BS that keeps it. A twin on its way there is trained with it already, by whoever holds it, so
+    /// that all twins together train on as many samples as was decided; 0 for a user that nobody knows.
+    #[must_use]
+    pub fn fraction_of(&self, user: UserId) -> f64 {
+        self.serving(user).map_or(0.0, |bs| self.fraction(bs))
+    }
 }
 
 /// The way to the association in force, of one node.
@@ -172,5 +179,20 @@ mod tests {
         assert!(holder.put(moved(3)));
         assert!(!holder.put(InForce { round: 2, ..InForce::first(&plan) }));
         assert_eq!(watch.borrow_and_update().serving(UserId(0)), Some(BsId(0)));
+    }
+
+    #[test]
+    fn a_twin_trains_with_the_b_of_the_base_station_that_keeps_it() {
+        let text = "[[bs]]\nid = \"bs1\"\nposition_m = [100, 0]\n[[bs]]\nid = \"bs2\"\nposition_m = [0, 100]\n\
+                    [[users]]\nid = \"ug1\"\ncount = 2\naround = \"bs2\"\n";
+        let loaded = topology::parse("test.toml", text.into(), &Overrides::default()).unwrap();
+        let plan = Plan::new(&loaded.topology).unwrap();
+        let in_force = InForce {
+            association: Association::new(vec![BsId(1), BsId(0)]),
+            b: vec![0.1, 0.3],
+            ..InForce::first(&plan)
+        };
+        let b = [0, 1, 2].map(|user| in_force.fraction_of(UserId(user)));
+        assert_eq!(b, [0.3, 0.1, 0.0]);
     }
 }

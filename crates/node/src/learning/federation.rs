@@ -154,7 +154,7 @@ impl Station {
     }
 
     fn train(&mut self, round: u64, global: &Bytes) -> Result<Local, LearnerError> {
-        match self.ask(Job::Train { round, global: global.clone(), fraction: None })? {
+        match self.ask(Job::Train { round, global: global.clone(), in_force: None })? {
             Done::Trained { body, samples, loss, train, .. } => Ok(Local { body, samples, loss, train }),
             other => Err(unasked(&other)),
         }

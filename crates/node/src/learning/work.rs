@@ -26,6 +26,7 @@ use super::{
     learner::{Judgement, Learner, LearnerError, MakeLearner, Trained},
     wire::{self, Encoder, Format},
 };
+use crate::association::InForce;
 
 /// Jobs that may wait: a model of each BS to verify, for the most BSs that verify, and one to train.
 const JOBS_MAX: usize = 64;
@@ -60,8 +61,8 @@ pub enum Job {
         round: u64,
         /// The global model.
         global: Bytes,
-        /// b: the fraction of their samples that twins train on from now on; `None` leaves it.
-        fraction: Option<f64>,
+        /// What says on which part of their samples twins train; without, they train on `learning.fraction` of them.
+        in_force: Option<Arc<InForce>>,
     },
     /// Do this to the models of later rounds before they are sent. Nothing follows.
     Spoil(Option<Poison>),
@@ -303,12 +304,7 @@ impl Works {
         let done = match job {
             Job::Begin => self.begin(),
             Job::Twins { released, held, models } => self.change_twins(&released, held, models),
-            Job::Train { round, global, fraction } => {
-                if let Some(fraction) = fraction {
-                    self.learner.set_fraction(fraction);
-                }
-                self.train(round, &global)
-            }
+            Job::Train { round, global, in_force } => self.train(round, &global, in_force.as_deref()),
             Job::Spoil(kind) => {
                 self.poison = kind;
                 return Ok(None);
@@ -458,13 +454,16 @@ impl Works {
         Done::Behaviour { round, models: models.collect() }
     }
 
-    fn train(&mut self, round: u64, body: &Bytes) -> Result<Done, LearnerError> {
+    fn train(&mut self, round: u64, body: &Bytes, in_force: Option<&InForce>) -> Result<Done, LearnerError> {
         let global = self.decode(body)?;
         self.baseline = Some((round, self.learner.judge(&global)?));
         let began = Instant::now();
         let mut models: Vec<Trained> = Vec::new();
         let twins = self.learner.twins();
         for twin in &twins {
+            if let Some(in_force) = in_force {
+                self.learner.set_fraction(in_force.fraction_of(*twin));
+            }
             models.push(self.learner.train(*twin, round, &global)?);
         }
         let train = began.elapsed();
@@ -589,7 +588,7 @@ mod tests {
     use crate::learning::learner::twins_of;
 
     /// Learns two numbers: training moves towards 1, 1 and the loss is the distance from there.
-    struct Toy(Vec<UserId>);
+    struct Toy(Vec<UserId>, f64);
 
     impl Learner for Toy {
         fn parameters(&self) -> usize {
@@ -604,7 +603,9 @@ mod tests {
         fn twins(&self) -> Vec<UserId> {
             self.0.clone()
         }
-        fn set_fraction(&mut self, _: f64) {}
+        fn set_fraction(&mut self, fraction: f64) {
+            self.1 = fraction;
+        }
         fn change_twins(
             &mut self,
             released: &[UserId],
@@ -619,7 +620,7 @@ mod tests {
         }
         fn train(&mut self, twin: UserId, _: u64, global: &[f32]) -> Result<Trained, LearnerError> {
             let parameters = global.iter().map(|value| value + (1.0 - value) / 2.0).collect();
-            let samples = 1 + u64::from(twin.0);
+            let samples = ((1.0 + f64::from(twin.0)) * self.1) as u64;
             Ok(Trained { parameters, samples, passed: samples, loss: 1.0, busy: Duration::ZERO })
         }
         fn judge(&mut self, parameters: &[f32]) -> Result<Option<Judgement>, LearnerError> {
@@ -628,14 +629,18 @@ mod tests {
         }
     }
 
-    fn worker(poison: &str) -> (Worker, mpsc::Receiver<Done>) {
+    fn plan(poison: &str) -> Plan {
         let text = format!(
             "[learning]\nlearner = \"torch\"\n{poison}\n[[bs]]\nid = \"bs1\"\nposition_m = [100, 0]\n\
              [[users]]\nid = \"ug1\"\ncount = 3\naround = \"bs1\"\n"
         );
         let loaded = topology::parse("test.toml", text, &Overrides::default()).unwrap();
-        let plan = Plan::new(&loaded.topology).unwrap();
-        let make: MakeLearner = |plan, node| Ok(Box::new(Toy(twins_of(plan, node))));
+        Plan::new(&loaded.topology).unwrap()
+    }
+
+    fn worker(poison: &str) -> (Worker, mpsc::Receiver<Done>) {
+        let plan = plan(poison);
+        let make: MakeLearner = |plan, node| Ok(Box::new(Toy(twins_of(plan, node), 1.0)));
         Worker::start(&plan, plan.node("bs1").unwrap(), make).unwrap()
     }
 
@@ -655,6 +660,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_force_says_how_many_samples_twins_train_on() {
+        let (worker, mut done) = worker("");
+        let plan = plan("");
+        for (b, expected) in [(1.0, 6), (3.0, 18)] {
+            let in_force = InForce { b: vec![b], ..InForce::first(&plan) };
+            let job = Job::Train { round: 1, global: body(&[0.0, 0.0]), in_force: Some(Arc::new(in_force)) };
+            let Done::Trained { samples, .. } = next(&worker, &mut done, job) else { panic!() };
+            assert_eq!(samples, expected);
+        }
+    }
+
+    #[test]
     fn a_round_goes_from_the_first_model_to_a_better_one() {
         let (worker, mut done) = worker("");
         let Done::Global { round: 0, body: first, judgement, .. } = next(&worker, &mut done, Job::Begin)
@@ -662,7 +679,7 @@ mod tests {
             panic!()
         };
         assert_eq!(judgement.unwrap().loss, 2.0);
-        let job = Job::Train { round: 1, global: first, fraction: None };
+        let job = Job::Train { round: 1, global: first, in_force: None };
         let Done::Trained { round: 1, body: own, twins: 3, samples: 6, .. } = next(&worker, &mut done, job)
         else {
             panic!()
@@ -701,7 +718,7 @@ mod tests {
             worker.models().lock().unwrap().get(&UserId(twin)).map(|(round, model)| (*round, model.to_vec()))
         };
         assert_eq!((of(9), of(2)), (Some((0, vec![3.0, 4.0])), None));
-        let job = Job::Train { round: 1, global: body(&[0.0, 0.0]), fraction: None };
+        let job = Job::Train { round: 1, global: body(&[0.0, 0.0]), in_force: None };
         let Done::Trained { twins: 2, .. } = next(&worker, &mut done, job) else { panic!() };
         let Done::Behaviour { round: 1, models } = done.blocking_recv().unwrap() else { panic!() };
         let half = digest(&[0.5, 0.5]);
@@ -710,14 +727,14 @@ mod tests {
         assert!(worker.ask(Job::Twins { released, held: Vec::new(), models: Vec::new() }));
         assert!(matches!(done.blocking_recv().unwrap(), Done::Held(_)));
         assert_eq!(of(9), None);
-        let job = Job::Train { round: 2, global: body(&[0.0, 0.0]), fraction: None };
+        let job = Job::Train { round: 2, global: body(&[0.0, 0.0]), in_force: None };
         assert!(matches!(next(&worker, &mut done, job), Done::Idle { round: 2, .. }));
     }
 
     #[test]
     fn bad_models_are_found_out() {
         let (worker, mut done) = worker("");
-        next(&worker, &mut done, Job::Train { round: 1, global: body(&[0.0, 0.0]), fraction: None });
+        next(&worker, &mut done, Job::Train { round: 1, global: body(&[0.0, 0.0]), in_force: None });
         let mut fault = |of: Bytes| {
             let job = Job::Verify { round: 1, owner: 2, body: of };
             let Done::Verified { round: 1, owner: 2, fault, .. } = next(&worker, &mut done, job) else {
@@ -735,7 +752,7 @@ mod tests {
     fn a_poisoner_sends_what_its_poison_says() {
         let (worker, mut done) = worker("poison = { bs1 = \"sign-flip\" }");
         let mut own = || {
-            let job = Job::Train { round: 1, global: body(&[0.0, 0.0]), fraction: None };
+            let job = Job::Train { round: 1, global: body(&[0.0, 0.0]), in_force: None };
             let Done::Trained { body: own, .. } = next(&worker, &mut done, job) else { panic!() };
             wire::decode(&own, 2).unwrap()
         };
@@ -749,7 +766,7 @@ mod tests {
     #[test]
     fn a_job_that_fails_says_why_and_the_next_one_is_done() {
         let (worker, mut done) = worker("");
-        let job = Job::Train { round: 1, global: Bytes::from_static(b"no model"), fraction: None };
+        let job = Job::Train { round: 1, global: Bytes::from_static(b"no model"), in_force: None };
         assert!(matches!(next(&worker, &mut done, job), Done::Failed(why) if why.contains("not a model")));
         assert!(matches!(next(&worker, &mut done, Job::Begin), Done::Global { .. }));
     }

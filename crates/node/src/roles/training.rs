@@ -199,8 +199,8 @@ impl Training {
         if poison != self.poison && self.worker.ask(Job::Spoil(poison)) {
             self.poison = poison;
         }
-        let fraction = Some(node.association.now().fraction(self.bs));
-        if !self.worker.ask(Job::Train { round, global, fraction }) {
+        let in_force = Some(node.association.now());
+        if !self.worker.ask(Job::Train { round, global, in_force }) {
             notice(node, Level::Error, format!("round {round} is left out: learning is behind"));
         }
     }
