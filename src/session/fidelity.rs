@@ -3,7 +3,7 @@
 //! | verdict | when |
 //! | --- | --- |
 //! | `invalid` | the host dropped a packet, or a backlogged transmitter was more than 5 % off its rate for a while |
-//! | `degraded` | over the run, some link delivered more than 1 % of its packets later than max(1 ms, 5 % of its delay), emulated; or a BS trained for longer than its processor would have (Eq. 12) |
+//! | `degraded` | over the run, some link, or all together, delivered more than 1 % of the packets later than max(1 ms, 5 % of its delay), emulated; or a BS trained for longer than its processor would have (Eq. 12) |
 //! | `ok` | otherwise |
 //!
 //! `invalid` stays: what was measured under it is in the figures. `degraded` speaks of the run so far, and a late start may be
@@ -16,8 +16,11 @@ use dtwn_proto::event::{Fidelity, Verdict};
 const RATE_ERROR_MAX: f64 = 0.05;
 /// Backlogged time over which a rate is judged, nanoseconds.
 const WINDOW_NS: u64 = 500_000_000;
-/// Packets below which a 99th percentile says nothing.
-const PACKETS_MIN: u64 = 100;
+/// Share of late packets above which delays have a tail that the network described does not have.
+const LATE_MAX: f64 = 0.01;
+/// Standard normal deviate of how sure one must be that a link's share of late packets is above [`LATE_MAX`] (99.95 %): among
+/// hundreds of links with a hundred packets each, two that are late somewhere prove nothing.
+const SURE: f64 = 3.29;
 
 /// Judges snapshots of the medium's counters, which are cumulative.
 #[derive(Debug, Default)]
@@ -70,12 +73,17 @@ impl Judge {
             blame(&mut now, Verdict::Invalid, reason);
         }
         let mut late: Option<(&str, f64)> = None;
+        let (mut all_late, mut all_written) = (0, 0);
         for (index, (name, meters)) in links.enumerate() {
             self.judge_rate(index, name, meters);
+            (all_late, all_written) = (all_late + meters.late, all_written + meters.written);
             let share = meters.late as f64 / meters.written.max(1) as f64;
-            if meters.written >= PACKETS_MIN && share > 0.01 && late.is_none_or(|(_, worst)| share > worst) {
+            if surely_late(meters.late, meters.written) && late.is_none_or(|(_, worst)| share > worst) {
                 late = Some((name, share));
             }
+        }
+        if late.is_none() && surely_late(all_late, all_written) {
+            late = Some(("all links together", all_late as f64 / all_written as f64));
         }
         if let Some((name, error)) = &self.off {
             let reason = format!("while backlogged, {name} was {:+.1} % off its rate", error * 100.0);
@@ -119,6 +127,16 @@ impl Judge {
             self.off = Some((name.to_owned(), error));
         }
     }
+}
+
+/// Whether more than [`LATE_MAX`] of the packets are late, by the lower end of Wilson's score interval (Wilson 1927).
+fn surely_late(late: u64, written: u64) -> bool {
+    if written == 0 {
+        return false;
+    }
+    let (n, share) = (written as f64, late as f64 / written as f64);
+    let spread = SURE * (share * (1.0 - share) / n + (SURE / (2.0 * n)).powi(2)).sqrt();
+    (share + SURE * SURE / (2.0 * n) - spread) / (1.0 + SURE * SURE / n) > LATE_MAX
 }
 
 fn blame(fidelity: &mut Fidelity, verdict: Verdict, reason: String) {
@@ -193,12 +211,24 @@ mod tests {
     }
 
     #[test]
-    fn late_packets_degrade_a_run_for_as_long_as_they_are_one_in_a_hundred() {
-        let late = LinkMeters { written: 1000, late: 11, ..LinkMeters::default() };
-        let fine = LinkMeters { written: 100_000, late: 11, ..LinkMeters::default() };
-        let few = LinkMeters { written: 99, late: 99, ..LinkMeters::default() };
-        assert_eq!(judge(&[("a", late)], 0).verdict, Verdict::Degraded);
-        assert_eq!(judge(&[("a", fine)], 0).verdict, Verdict::Ok);
-        assert_eq!(judge(&[("a", few)], 0).verdict, Verdict::Ok);
+    fn late_packets_degrade_a_run_for_as_long_as_they_are_surely_more_than_one_in_a_hundred() {
+        let meters = |late, written| LinkMeters { written, late, ..LinkMeters::default() };
+        assert_eq!(judge(&[("a", meters(30, 1000))], 0).verdict, Verdict::Degraded);
+        assert_eq!(judge(&[("a", meters(1100, 100_000))], 0).verdict, Verdict::Ok);
+        assert_eq!(judge(&[("a", meters(1200, 100_000))], 0).verdict, Verdict::Degraded);
+        assert_eq!(judge(&[("a", meters(11, 100_000))], 0).verdict, Verdict::Ok);
+        // Three of a hundred may be chance; half of them are not.
+        assert_eq!(judge(&[("a", meters(3, 100))], 0).verdict, Verdict::Ok);
+        assert_eq!(judge(&[("a", meters(10, 20))], 0).verdict, Verdict::Degraded);
+    }
+
+    #[test]
+    fn what_no_link_proves_all_may_prove_together() {
+        let few = LinkMeters { written: 100, late: 3, ..LinkMeters::default() };
+        let names: Vec<String> = (0..200).map(|link| format!("bs>ug1.{link}")).collect();
+        let links: Vec<(&str, LinkMeters)> = names.iter().map(|name| (name.as_str(), few)).collect();
+        let fidelity = judge(&links, 0);
+        assert_eq!(fidelity.verdict, Verdict::Degraded);
+        assert_eq!(fidelity.reasons, ["3.0 % of the packets of all links together were delivered late"]);
     }
 }
