@@ -6,7 +6,10 @@ use std::{
 };
 
 use dtwn_model::{Plan, topology};
-use dtwn_node::learning::checkpoint::{self, CheckpointError, Identity};
+use dtwn_node::{
+    learning::checkpoint::{self, CheckpointError, Identity},
+    twins::store,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -159,8 +162,8 @@ fn differences(run_dir: &Path, plan: &Plan) -> Result<String> {
     Ok(differing.join("; "))
 }
 
-/// Copies what the nodes of a run go on from, checkpoints and chains, into another run's directory. What else they kept belongs to
-/// the time of that run.
+/// Copies what the nodes of a run go on from, checkpoints, chains and twins, into another run's directory. What else they kept
+/// belongs to the time of that run.
 ///
 /// # Errors
 /// When something cannot be read or written.
@@ -170,7 +173,7 @@ pub fn take_over(origin: &Origin, run_dir: &Path) -> Result<()> {
         let target = run_dir.join("state").join(node.file_name());
         for part in entries(&node.path())? {
             let name = part.file_name();
-            if name == checkpoint::FOLDER {
+            if name == checkpoint::FOLDER || name == store::FOLDER {
                 copy(entries(&part.path())?, &target.join(name))?;
             } else if name.to_string_lossy().starts_with("chain.") {
                 copy(vec![part], &target)?;

@@ -125,6 +125,82 @@ fn a_run_that_was_killed_goes_on_with_the_same_models() {
     resume(&rig, &name, &["--resume", &run_dir, "--rounds", "3"]).code(2).says("has done 3 rounds already");
 }
 
+#[test]
+fn twins_that_moved_stay_where_they_are_when_a_run_goes_on() {
+    let rig = Rig::as_caller();
+    let file = rig.path().join("decision.toml");
+    let decided = "k = [3, 1, 2, 2]\nb = [0.272, 0.272, 0.272, 0.272]\n\
+                   tau = [[0.25, 0.25], [0.25, 0.25], [0.25, 0.25], [0.25, 0.25]]\n";
+    fs::write(&file, decided).unwrap();
+    let file = format!("association.file={}", file.display());
+    let session = rig.up(&[&FEW[..], &["--set", "association.policy=static", "--set", &file]].concat());
+    let moved = session.wait_for_event("twin_moved", |_| true)["what"].clone();
+    assert_eq!((&moved["from"], &moved["to"]), (&json!("bs2"), &json!("bs1")));
+    let from_round = moved["from_round"].as_u64().unwrap();
+    session.wait_for_event("local_model", |what| {
+        what["twins"] == 3 && what["round"].as_u64() >= Some(from_round)
+    });
+    session.wait_for_event("global_model", |what| what["round"].as_u64() > Some(from_round));
+    session.kill();
+    let killed = session.run_dir.to_str().unwrap().to_owned();
+    let name = rig.unique_name();
+    let rounds = (from_round + 4).to_string();
+    let summary = resume(&rig, &name, &["--resume", &killed, "--rounds", &rounds]).ok().json();
+    assert_eq!(summary["learning"]["rounds"], from_round + 4);
+    assert_eq!(summary["twins"]["moves"], 0, "{:#}", summary["twins"]);
+    assert_eq!(summary["twins"]["by_bs"]["bs1"]["twins"], 3, "{:#}", summary["twins"]);
+    let events = events_of(&rig, &run_dir_of(&rig, &name));
+    let trained = events.iter().filter(|event| event["what"]["type"] == "local_model");
+    let by_bs: Vec<_> =
+        trained.map(|event| (event["node"].clone(), event["what"]["twins"].clone())).collect();
+    for (bs, twins) in [("bs1", 3), ("bs2", 1), ("bs3", 2), ("bs4", 2)] {
+        assert!(by_bs.contains(&(json!(bs), json!(twins))), "{by_bs:?}");
+        assert!(by_bs.iter().all(|(of, count)| *of != bs || *count == twins), "{by_bs:?}");
+    }
+    assert!(verify(&rig, &run_dir_of(&rig, &name), 5) > 0);
+}
+
+#[test]
+fn a_run_in_which_a_policy_decides_goes_on() {
+    let rig = Rig::as_caller();
+    let greedy = ["--set", "association.policy=greedy"];
+    let session = rig.up(&[&FEW[..], &greedy].concat());
+    session.wait_for_event("global_model", |what| what["round"] == 2);
+    session.kill();
+    let killed = session.run_dir.to_str().unwrap().to_owned();
+    let name = rig.unique_name();
+    let summary = resume(&rig, &name, &["--resume", &killed, "--rounds", "5"]).ok().json();
+    assert_eq!(summary["learning"]["rounds"], 5, "{:#}", summary["learning"]);
+    assert_eq!(summary["learning"]["late_bs"], 0, "{:#}", summary["learning"]);
+    assert_eq!(summary["association"]["policy"], "greedy");
+    let events = events_of(&rig, &run_dir_of(&rig, &name));
+    assert!(!events.iter().any(|event| event["what"]["level"] == "error"), "something was refused");
+    for decision in events.iter().map(|event| &event["what"]).filter(|what| what["type"] == "association") {
+        assert_eq!(decision["kept_by"], json!([]), "{decision:#}");
+    }
+}
+
+#[test]
+fn what_a_bs_has_rounded_off_outlives_its_process() {
+    let rig = Rig::as_caller();
+    // No round without it: its death must not change what is learned.
+    let more = ["--set", "learning.format=int8", "--set", "learning.min_bs=4"];
+    let whole = rig.unique_name();
+    run(&rig, &whole, "4", &more).ok();
+    let expected = digests(&events_of(&rig, &run_dir_of(&rig, &whole)));
+    let session = rig.up(&[&FEW[..], &more].concat());
+    for round in 1..=3 {
+        session.wait_for_event("global_model", |what| what["round"] == round);
+        session.verb(&["kill", "bs2"]).ok();
+        session.wait_for_event("node_ready", |what| what["node"] == "bs2");
+    }
+    session.wait_for_event("global_model", |what| what["round"] == 4);
+    let digests = digests(&session.events());
+    assert_eq!(digests.range(..=4).collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
+    assert!(session.node("bs2")["restarts"].as_u64() >= Some(2));
+    assert_eq!(session.down()["learning"]["late_bs"], 0);
+}
+
 /// `dtwn up --headless --json` without a topology file.
 fn resume(rig: &Rig, name: &str, more: &[&str]) -> Finished {
     let out = rig.out();

@@ -18,6 +18,8 @@ use dtwn_proto::node::Manifest;
 
 use super::ledger::Durable;
 
+/// Where a BS keeps them, in the directory for its state.
+pub const FOLDER: &str = "twins";
 /// Bytes before what is fetched.
 const TAG_BYTES: usize = 32;
 
