@@ -195,15 +195,18 @@ impl RunState {
             }
             What::Transfer(transfer) => {
                 self.association.sent(transfer);
+                self.learning.sent(transfer);
                 self.add_transfer(transfer);
             }
-            What::TwinAges { twins, p50_ms, p99_ms } => {
+            What::TwinAges { twins, arriving, p50_ms, p99_ms } => {
                 self.twin_ages.insert(event.node.clone(), (*twins, *p50_ms, *p99_ms));
+                self.learning.arriving.insert(event.node.clone(), *arriving);
             }
             What::Round(round) => {
                 self.rounds = self.rounds.max(round.round);
                 self.last_round = Some(round.clone());
                 self.association.round_ended(round);
+                self.learning.round_ended(round);
             }
             What::Association(decision) => self.association.decided(decision),
             What::Decided { round, decision_us, .. } => self.association.acted(*round, *decision_us),
@@ -217,6 +220,7 @@ impl RunState {
             What::ChainProgress(report) => self.chain.progress(&event.node, event.at_ns, report),
             What::ChainBlocks { blocks, .. } => {
                 self.association.finalized(blocks);
+                self.learning.finalized(blocks);
                 self.chain.finalized(&event.node, blocks);
             }
             What::ChainConflict { height, text } => {

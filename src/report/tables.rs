@@ -295,11 +295,14 @@ pub fn learning(run: &Collected) -> String {
         );
     }
     let last = learning.last();
-    let phases: Vec<_> = learning
-        .phases_ms()
-        .into_iter()
-        .filter_map(|(name, ms)| Some(format!("{} {} ms", name.replace('_', " "), digits(ms?, 1))))
-        .collect();
+    let emulated = learning.phases().into_iter().filter_map(|(name, measured, predicted)| {
+        let predicted = predicted.map_or(String::new(), |ms| format!(" (predicted {})", digits(ms, 1)));
+        Some(format!("{name} {} ms{predicted}", digits(measured?, 1)))
+    });
+    let wall = learning.wall_ms().into_iter();
+    let wall =
+        wall.filter_map(|(name, ms)| Some(format!("{} {} ms", name.replace('_', " "), digits(ms?, 1))));
+    let phases: Vec<_> = emulated.chain(wall).collect();
     properties(&[
         ("Data set", last.map_or(String::new(), |model| model.dataset.clone())),
         ("Last global model", last.map_or(String::new(), |model| format!("round {}", model.round))),

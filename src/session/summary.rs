@@ -129,15 +129,29 @@ fn learning(learning: &LearningState, state: &RunState) -> Value {
         "compute_overruns": learning.overruns,
         "twin_age_ms_p50": age(|(_, p50, _)| *p50),
         "twin_age_ms_p99": age(|(_, _, p99)| *p99),
-        "phases_ms": learning.phases_ms().into_iter().map(|(phase, ms)| (phase.to_owned(), json!(ms)))
-            .collect::<serde_json::Map<_, _>>(),
+        "phases_ms": phases_ms(learning),
     })
+}
+
+/// Means by phase: what was measured, `_predicted` beside it, and wall times.
+fn phases_ms(learning: &LearningState) -> Value {
+    let mut all = serde_json::Map::new();
+    for (phase, measured, predicted) in learning.phases() {
+        all.insert(phase.to_owned(), json!(measured));
+        all.insert(format!("{phase}_predicted"), json!(predicted));
+    }
+    all.extend(learning.wall_ms().map(|(phase, ms)| (phase.to_owned(), json!(ms))));
+    all.into()
 }
 
 /// Where twins were at the end, how old, and how they moved.
 fn twins(state: &RunState) -> Value {
     let by_bs = state.twin_ages.iter().map(|(bs, (twins, p50_ms, p99_ms))| {
-        (bs.clone(), json!({"twins": twins, "age_ms_p50": p50_ms, "age_ms_p99": p99_ms}))
+        let (came, left) = state.learning.moved_by_bs.get(bs).copied().unwrap_or_default();
+        (
+            bs.clone(),
+            json!({"twins": twins, "came": came, "left": left, "age_ms_p50": p50_ms, "age_ms_p99": p99_ms}),
+        )
     });
     json!({
         "by_bs": by_bs.collect::<serde_json::Map<_, _>>(),

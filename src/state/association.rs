@@ -146,8 +146,13 @@ mod tests {
             decision_us: 100.0 * round as f64,
             ..AssociationDecision::default()
         };
-        let ended =
-            |round, duration_ms| Round { round, completed_by: vec![], missed_by: vec![], duration_ms };
+        let ended = |round, duration_ms| Round {
+            round,
+            completed_by: vec![],
+            missed_by: vec![],
+            duration_ms,
+            predicted_ms: None,
+        };
         let sent = |kind: &str, measured_ms| Transfer {
             kind: kind.into(),
             from: "bs1".into(),

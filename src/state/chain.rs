@@ -258,6 +258,7 @@ mod tests {
             digest: digest.into(),
             transactions: 1,
             bytes: 512,
+            models: 0,
             signers: vec![],
             finalized_at_ns: 0,
             finality_ms: None,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use dtwn_proto::event::{GlobalModel, LocalModel, TwinMoved, Verification};
+use dtwn_proto::event::{ChainBlock, GlobalModel, LocalModel, Round, Transfer, TwinMoved, Verification};
 
 /// Rounds kept for screens; older ones stay in the event file.
 const HISTORY: usize = 1024;
@@ -30,16 +30,66 @@ pub struct LearningState {
     pub moves: VecDeque<TwinMoved>,
     /// Moves of twins, over all rounds.
     pub moved: u64,
+    /// Twins that came to each BS, and that left it, over all rounds.
+    pub moved_by_bs: BTreeMap<String, (u64, u64)>,
+    /// Twins on their way to each BS.
+    pub arriving: BTreeMap<String, u32>,
     /// Bytes that these took through the air.
     pub moved_bytes: u64,
     moved_ms: f64,
     samples: u64,
     train_wall_ms: f64,
-    train: (u64, f64, f64),
-    verify: (u64, f64),
-    aggregate: (u64, f64),
-    aggregate_global: (u64, f64),
+    phases: Phases,
+    verify_wall: Mean,
+    aggregate_wall: Mean,
+    aggregate_global_wall: Mean,
+    /// The slowest relayed model of the round that lasts.
+    slowest_relay: Option<(f64, f64)>,
 }
+
+/// A mean that grows.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Mean {
+    count: u64,
+    sum: f64,
+}
+
+impl Mean {
+    fn add(&mut self, value: f64) {
+        (self.count, self.sum) = (self.count + 1, self.sum + value);
+    }
+
+    fn get(self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum / self.count as f64)
+    }
+}
+
+/// What is measured, beside what an equation says of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Beside {
+    measured: Mean,
+    predicted: Mean,
+}
+
+impl Beside {
+    fn add(&mut self, measured: f64, predicted: f64) {
+        self.measured.add(measured);
+        self.predicted.add(predicted);
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Phases {
+    train: Beside,
+    aggregate: Beside,
+    upload: Beside,
+    broadcast: Beside,
+    verify: Beside,
+    block: Beside,
+}
+
+/// A phase of rounds: its name, and in the mean, in emulated milliseconds, what it took and what an equation of the paper predicts.
+pub type Phase = (&'static str, Option<f64>, Option<f64>);
 
 impl LearningState {
     /// Whether anything was learned.
@@ -62,16 +112,28 @@ impl LearningState {
         (self.moved > 0).then(|| self.moved_ms / self.moved as f64)
     }
 
-    /// Mean milliseconds of each phase. Training in emulated time with Eq. 12's prediction beside it, the others in wall time.
-    pub fn phases_ms(&self) -> [(&'static str, Option<f64>); 5] {
-        let mean = |(count, sum): (u64, f64)| (count > 0).then(|| sum / count as f64);
-        let (count, measured, predicted) = self.train;
+    /// The phases of a round in their order: training (Eq. 12), Eq. 4 at the BS (Eq. 14), the model's way to the MBS (Eq. 7), the slowest
+    /// model's to the other BSs (Eq. 15), checking a model (Eq. 16's second part), and blocks with models on record from their
+    /// proposal to their finalization (Eq. 16).
+    pub fn phases(&self) -> [Phase; 6] {
+        let Phases { train, aggregate, upload, broadcast, verify, block } = self.phases;
+        let of = |name, beside: Beside| (name, beside.measured.get(), beside.predicted.get());
         [
-            ("train", mean((count, measured))),
-            ("train_predicted", mean((count, predicted))),
-            ("aggregate_wall", mean(self.aggregate)),
-            ("verify_wall", mean(self.verify)),
-            ("aggregate_global_wall", mean(self.aggregate_global)),
+            of("train", train),
+            of("aggregate", aggregate),
+            of("upload", upload),
+            of("broadcast", broadcast),
+            of("verify", verify),
+            of("block", block),
+        ]
+    }
+
+    /// Mean wall milliseconds of what the machine computes beside training.
+    pub fn wall_ms(&self) -> [(&'static str, Option<f64>); 3] {
+        [
+            ("aggregate_wall", self.aggregate_wall.get()),
+            ("verify_wall", self.verify_wall.get()),
+            ("aggregate_global_wall", self.aggregate_global_wall.get()),
         ]
     }
 
@@ -90,6 +152,8 @@ impl LearningState {
         }
         self.moves.push_back(twin.clone());
         self.moved += 1;
+        self.moved_by_bs.entry(twin.to.clone()).or_default().0 += 1;
+        self.moved_by_bs.entry(twin.from.clone()).or_default().1 += 1;
         self.moved_bytes += twin.bytes;
         self.moved_ms += twin.took_ms;
     }
@@ -97,11 +161,9 @@ impl LearningState {
     pub(super) fn trained(&mut self, node: &str, model: &LocalModel) {
         self.samples += model.samples;
         self.train_wall_ms += model.train_wall_ms;
-        self.train.0 += 1;
-        self.train.1 += model.train_ms;
-        self.train.2 += model.predicted_ms;
-        self.aggregate.0 += 1;
-        self.aggregate.1 += model.aggregate_wall_ms;
+        self.phases.train.add(model.train_ms, model.predicted_ms);
+        self.phases.aggregate.add(model.aggregate_ms, model.aggregate_predicted_ms);
+        self.aggregate_wall.add(model.aggregate_wall_ms);
         self.overruns += u64::from(model.overrun_ms > 0.0);
         if let Some(accuracy) = model.held_out_accuracy.filter(|accuracy| accuracy.is_finite()) {
             let history = self.local_accuracy.entry(node.to_owned()).or_default();
@@ -113,9 +175,36 @@ impl LearningState {
         self.locals.insert(node.to_owned(), model.clone());
     }
 
+    pub(super) fn sent(&mut self, transfer: &Transfer) {
+        let (measured, predicted) = (transfer.measured_ms, transfer.predicted_ms);
+        match transfer.kind.as_str() {
+            "model-up" => self.phases.upload.add(measured, predicted),
+            "model-relay" => {
+                let (slowest, promised) = self.slowest_relay.unwrap_or_default();
+                self.slowest_relay = Some((slowest.max(measured), promised.max(predicted)));
+            }
+            _ => {}
+        }
+    }
+
+    /// Only who built a block knows how long it took; each is told once by that BS.
+    pub(super) fn finalized(&mut self, blocks: &[ChainBlock]) {
+        let with_models = blocks.iter().filter(|block| block.models > 0);
+        with_models.filter_map(|block| block.finality_ms).for_each(|ms| self.phases.block.measured.add(ms));
+    }
+
+    pub(super) fn round_ended(&mut self, round: &Round) {
+        if let Some((measured, predicted)) = self.slowest_relay.take() {
+            self.phases.broadcast.add(measured, predicted);
+        }
+        if let Some([_, _, block_ms]) = round.predicted_ms {
+            self.phases.block.predicted.add(block_ms);
+        }
+    }
+
     pub(super) fn verified(&mut self, node: &str, finding: &Verification) {
-        self.verify.0 += 1;
-        self.verify.1 += finding.verify_wall_ms;
+        self.phases.verify.add(finding.verify_ms, finding.predicted_ms);
+        self.verify_wall.add(finding.verify_wall_ms);
         self.findings.insert((node.to_owned(), finding.owner.clone()), finding.clone());
     }
 
@@ -133,8 +222,7 @@ impl LearningState {
         self.rejected += model.rejected.len() as u64;
         self.late += model.late.len() as u64;
         if model.round > 0 && !model.restored {
-            self.aggregate_global.0 += 1;
-            self.aggregate_global.1 += model.aggregate_wall_ms;
+            self.aggregate_global_wall.add(model.aggregate_wall_ms);
         }
         self.globals.push_back(model.clone());
     }
@@ -189,7 +277,59 @@ mod tests {
             });
         }
         assert_eq!((state.moved, state.moved_bytes, state.moves.len()), (100, 10_000, MOVES));
+        assert_eq!((state.moved_by_bs["bs1"], state.moved_by_bs["bs2"]), ((0, 100), (100, 0)));
         assert_eq!((state.move_ms(), state.moves.back().map(|last| last.epoch)), (Some(50.5), Some(100)));
+    }
+
+    #[test]
+    fn phases_stand_beside_what_is_predicted() {
+        let mut state = LearningState::default();
+        assert!(
+            state.phases().iter().all(|(_, measured, predicted)| (measured, predicted) == (&None, &None))
+        );
+        let sent = |kind: &str, measured_ms, predicted_ms| Transfer {
+            kind: kind.into(),
+            from: "bs1".into(),
+            to: "mbs".into(),
+            bytes: 1,
+            measured_ms,
+            predicted_ms,
+        };
+        let ended = |round, predicted_ms| Round {
+            round,
+            completed_by: Vec::new(),
+            missed_by: Vec::new(),
+            duration_ms: 1.0,
+            predicted_ms,
+        };
+        let block = |models, finality_ms| ChainBlock {
+            height: 1,
+            epoch: 0,
+            view: 1,
+            leader: "bs1".into(),
+            digest: String::new(),
+            transactions: models,
+            bytes: 1,
+            models,
+            signers: Vec::new(),
+            finalized_at_ns: 0,
+            finality_ms,
+        };
+        [sent("model-up", 10.0, 8.0), sent("model-up", 20.0, 10.0), sent("model-down", 99.0, 99.0)]
+            .iter()
+            .chain([&sent("model-relay", 30.0, 25.0), &sent("model-relay", 40.0, 20.0)])
+            .for_each(|transfer| state.sent(transfer));
+        // Of a block that carries no model, and by others than its builder, nothing counts.
+        state.finalized(&[block(0, Some(99.0)), block(2, Some(4.0)), block(2, None)]);
+        state.round_ended(&ended(1, Some([1.0, 2.0, 3.0])));
+        state.sent(&sent("model-relay", 60.0, 35.0));
+        state.round_ended(&ended(2, None));
+        // A round without a relayed model has no slowest.
+        state.round_ended(&ended(3, None));
+        let [_, _, upload, broadcast, _, block] = state.phases();
+        assert_eq!(upload, ("upload", Some(15.0), Some(9.0)));
+        assert_eq!(broadcast, ("broadcast", Some(50.0), Some(30.0)));
+        assert_eq!(block, ("block", Some(4.0), Some(3.0)));
     }
 
     #[test]
@@ -199,7 +339,7 @@ mod tests {
         (1..=2000).for_each(|round| state.globalised(&global(round, 0.5)));
         assert_eq!((state.globals.len(), state.rejected, state.late), (HISTORY, 2000, 0));
         assert_eq!(state.last().map(|model| model.round), Some(2000));
-        assert_eq!(state.phases_ms()[4], ("aggregate_global_wall", Some(4.0)));
+        assert_eq!(state.wall_ms()[2], ("aggregate_global_wall", Some(4.0)));
         assert_eq!(state.samples_per_s(), None);
     }
 }

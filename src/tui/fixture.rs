@@ -3,7 +3,7 @@
 use dtwn_proto::event::{
     AssociationDecision, ChainBlock, ChainElection, ChainProgress, Drops, Event, Exit, Fidelity, GlobalModel,
     Level, LinkCounters, LinkInfo, LocalModel, NodeCounters, NodeInfo, Round, SESSION, Sample,
-    SessionStarted, Transfer, Verdict, Verification, What,
+    SessionStarted, Transfer, TwinMoved, Verdict, Verification, What,
 };
 
 use super::{data::Data, logs::LogLine, sites::Sites};
@@ -101,6 +101,7 @@ fn chain() -> Vec<(&'static str, What)> {
             leader: BSS[view as usize % 4].into(),
             digest: format!("{:016x}", height.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             transactions: 10 * height as u32,
+            models: u32::from(height % 4 == 1),
             bytes: 5120 * height,
             signers: if height % 3 == 0 { vec![] } else { vec![0, 1, 3] },
             finalized_at_ns: 250_000_000 * height + if height == 6 { 90_000_000 } else { 0 },
@@ -169,6 +170,8 @@ fn models() -> Vec<(&'static str, What)> {
         aggregate_wall_ms: 4.0,
         train_ms: 812.0,
         predicted_ms: 800.0,
+        aggregate_ms: 2.0,
+        aggregate_predicted_ms: 0.0,
         overrun_ms: 0.0,
     };
     let global = |round: u64| GlobalModel {
@@ -189,12 +192,20 @@ fn models() -> Vec<(&'static str, What)> {
         fault: Some("a value is not finite".into()),
         loss: None,
         verify_wall_ms: 20.0,
+        verify_ms: 10.0,
+        predicted_ms: 12.0,
     };
     let mut whats: Vec<_> =
         BSS.into_iter().zip(0..).map(|(bs, index)| (bs, What::LocalModel(local(index)))).collect();
     whats.push(("bs1", What::Verification(finding)));
     whats.extend((0..=3).map(|round| ("mbs", What::GlobalModel(global(round)))));
     whats
+}
+
+fn moved(twin: &str, from: &str, to: &str) -> (&'static str, What) {
+    let (twin, from, to) = (twin.into(), from.into(), to.into());
+    let (epoch, from_round, samples, bytes, took_ms) = (2, 3, 500, 10_162_460, 640.0);
+    ("bs3", What::TwinMoved(TwinMoved { twin, from, to, epoch, from_round, samples, bytes, took_ms }))
 }
 
 /// A run's middle: bodies went through the air, and things went wrong.
@@ -214,6 +225,7 @@ fn troubles(links: &[LinkInfo]) -> Vec<What> {
             completed_by: vec!["bs1".into(), "bs3".into(), "bs4".into()],
             missed_by: vec!["bs2".into()],
             duration_ms: 2192.0,
+            predicted_ms: Some([800.0, 310.0, 90.0]),
         }),
         What::LinkChanged { link: lossy.name.clone(), change: "loss 5%".into(), now: lossy },
         What::Partitioned { groups: vec![vec!["bs1".into()], vec!["bs2".into()]], one_way: false },
@@ -245,7 +257,10 @@ pub fn events() -> Vec<Event> {
     }
     whats.push((SESSION, What::Up { bringup_ms: 42.0 }));
     whats.extend((1..=3).map(|second| (SESSION, sample(&links, second))));
-    whats.extend(BSS.map(|bs| (bs, What::TwinAges { twins: 2, p50_ms: 500.0, p99_ms: 900.0 })));
+    let ages =
+        |arriving| What::TwinAges { twins: 2, arriving, p50_ms: 500.0, p99_ms: 900.0 + f64::from(arriving) };
+    whats.extend(BSS.into_iter().zip(0..).map(|(bs, index)| (bs, ages(u32::from(index == 2)))));
+    whats.extend([moved("ug2.1", "bs2", "bs3"), moved("ug2.2", "bs2", "bs3")]);
     whats.extend(chain());
     whats.extend(decisions().into_iter().map(|what| ("mbs", what)));
     whats.extend(models());

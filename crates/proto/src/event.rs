@@ -118,6 +118,9 @@ pub enum What {
     TwinAges {
         /// Twins held.
         twins: u32,
+        /// Twins on their way here.
+        #[serde(default)]
+        arriving: u32,
         /// Median age in emulated milliseconds.
         p50_ms: f64,
         /// 99th percentile of the age in emulated milliseconds.
@@ -346,10 +349,13 @@ pub struct Round {
     pub round: u64,
     /// BSs whose body reached the MBS in time.
     pub completed_by: Vec<String>,
-    /// BSs that were late or silent.
+    /// BSs whose model was late, or found bad; one without twins is neither.
     pub missed_by: Vec<String>,
     /// Emulated milliseconds from the announcement to the end.
     pub duration_ms: f64,
+    /// Eq. 17's terms for the association and rates at its beginning, emulated milliseconds: training, broadcast, block.
+    #[serde(default)]
+    pub predicted_ms: Option<[f64; 3]>,
 }
 
 /// Whether the run's figures can be trusted.

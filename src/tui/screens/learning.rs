@@ -3,7 +3,8 @@
 //! ```text
 //! rounds 12  the last took 2.41s ▁▂▃▅▇
 //! accuracy 53.2% ▁▂▃▅▇  loss 1.234 ▇▅▃▂▁  synthetic, 2.1k samples/s
-//! train 812ms predicted 800ms  wall: aggregate 4ms, verify 20ms  rejected 1  late 0
+//! rejected 1  train 812ms/800ms  upload 206ms/157ms  broadcast 810ms/790ms  verify 10ms/12ms  block 2.5ms/90ms
+//! twins 8  moving 1  moved 3 in 640ms each  age p50 500ms p99 900ms
 //! ─ Transfers, measured beside predicted ──────────────────
 //! ─ Twins ────────────────┬─ Rounds, the newest first ─────
 //! BS    TWINS  p50  LOSS ACC │ ROUND TOOK PREDICTED MISSED BY
@@ -11,6 +12,7 @@
 
 use std::collections::VecDeque;
 
+use dtwn_proto::event::Round;
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -29,9 +31,12 @@ use crate::tui::{
 /// Rounds of a BS's accuracy that are drawn.
 const CURVE: usize = 16;
 
-const TWINS: [Column; 10] = [
+const TWINS: [Column; 13] = [
     Column::left("BS", 8, 0),
     Column::right("TWINS", 6, 0),
+    Column::right("COMING", 6, 7),
+    Column::right("CAME", 5, 8),
+    Column::right("LEFT", 5, 8),
     Column::right("AGE p50", 8, 0),
     Column::right("AGE p99", 8, 5),
     Column::right("LOSS", 6, 1),
@@ -77,6 +82,7 @@ impl Screen for Learning {
         }
         let mut head = vec![headline(seen, area.width)];
         head.extend(quality(seen, area.width));
+        head.extend(twins(seen));
         let used = (head.len() as u16).min(area.height);
         for (row, line) in head.iter().take(usize::from(used)).enumerate() {
             buf.set_line(area.x, area.y + row as u16, line, area.width);
@@ -106,7 +112,7 @@ impl Screen for Learning {
             vec![
                 round.round.to_string(),
                 round.duration_ms.to_string(),
-                predicted_ms(seen, round.round).map_or(String::new(), |ms| ms.to_string()),
+                predicted_ms(seen, round).map_or(String::new(), |ms| ms.to_string()),
                 round.completed_by.join(" "),
                 round.missed_by.join(" "),
             ]
@@ -126,7 +132,7 @@ impl Learning {
         let marks = Marks { selected: Some(selected), list: 3, ..Marks::default() };
         table::draw(inner, buf, theme, hits, &ROUNDS, &marks, rounds.len(), |index| {
             let Some(round) = rounds.get(rounds.len() - 1 - index) else { return Vec::new() };
-            let predicted = predicted_ms(seen, round.round);
+            let predicted = predicted_ms(seen, round);
             let slow = predicted.is_some_and(|predicted| round.duration_ms > predicted * 1.5);
             vec![
                 (round.round.to_string(), theme.title()),
@@ -179,21 +185,64 @@ fn quality(seen: &Seen<'_>, width: u16) -> Vec<Line<'static>> {
                 .map_or(String::new(), |rate| format!(", {} samples/s", format::si(rate))),
         ),
     ];
-    let mut second = Vec::new();
+    let mut words = Vec::new();
     for (what, count) in
         [("rejected", learning.rejected), ("late", learning.late), ("overruns", learning.overruns)]
     {
         if count > 0 {
-            second.push(Span::styled(format!("{what} {count}  "), theme.warning()));
+            words.push(vec![Span::styled(format!("{what} {count}"), theme.warning())]);
         }
     }
-    for (phase, ms) in learning.phases_ms() {
-        if let Some(ms) = ms {
-            second.push(Span::styled(format!("{} ", phase.replace('_', " ")), theme.dim()));
-            second.push(Span::raw(format!("{}  ", format::ms(ms))));
+    // Eq. 4 is part of training.
+    for (phase, measured, predicted) in
+        learning.phases().into_iter().filter(|(phase, ..)| *phase != "aggregate")
+    {
+        if let Some(ms) = measured {
+            let predicted = predicted.map_or(String::new(), |ms| format!("/{}", format::ms(ms)));
+            words.push(vec![
+                Span::styled(format!("{phase} "), theme.dim()),
+                Span::raw(format::ms(ms)),
+                Span::styled(predicted, theme.dim()),
+            ]);
         }
     }
-    vec![Line::from(first), Line::from(second)]
+    [Line::from(first)].into_iter().chain(wrapped(words, width)).collect()
+}
+
+/// Words in as few lines as hold them, two at most.
+fn wrapped(words: Vec<Vec<Span<'static>>>, width: u16) -> Vec<Line<'static>> {
+    let mut lines = Vec::<Line<'_>>::new();
+    for word in words {
+        let long: usize = word.iter().map(Span::width).sum();
+        match lines.last_mut() {
+            Some(line) if line.width() + 2 + long <= usize::from(width) => {
+                line.push_span("  ");
+                line.extend(word);
+            }
+            _ => lines.push(Line::from(word)),
+        }
+    }
+    lines.truncate(2);
+    lines
+}
+
+/// Where twins stand in the whole network, and how old those of the worst BS are; nothing before a BS has told.
+fn twins(seen: &Seen<'_>) -> Option<Line<'static>> {
+    let (ages, learning, theme) = (&seen.data.run.twin_ages, &seen.data.run.learning, seen.theme);
+    let worst = |of: fn(&(u32, f64, f64)) -> f64| ages.values().map(of).reduce(f64::max);
+    let held: u64 = ages.values().map(|(twins, ..)| u64::from(*twins)).sum();
+    let arriving: u64 = learning.arriving.values().map(|twins| u64::from(*twins)).sum();
+    let moved = match learning.move_ms() {
+        Some(ms) => format!("{} in {} each", learning.moved, format::ms(ms)),
+        None => "0".to_owned(),
+    };
+    let age = format!("p50 {} p99 {}", format::ms(worst(|age| age.1)?), format::ms(worst(|age| age.2)?));
+    let figures =
+        [("twins", held.to_string()), ("moving", arriving.to_string()), ("moved", moved), ("age", age)];
+    let spans = figures
+        .into_iter()
+        .flat_map(|(what, figure)| [Span::styled(format!("{what} "), theme.dim()), Span::raw(figure + "  ")]);
+    Some(Line::from(spans.collect::<Vec<_>>()))
 }
 
 fn draw_twins(seen: &Seen<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
@@ -213,10 +262,14 @@ fn draw_twins(seen: &Seen<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
         let bad: Vec<_> = bad.map(|(verifier, _)| verifier).collect();
         let checked = learning.latest_findings(bs).count();
         let attested = (checked > 0).then(|| format!("{}/{checked}", checked - bad.len()));
+        let moved = learning.moved_by_bs.get(bs).copied().unwrap_or_default();
         let twins = age.map(|age| age.0).or(local.map(|local| local.twins));
         vec![
             (bs.to_owned(), if bad.is_empty() { theme.text() } else { theme.bad() }),
             figure(twins.map(|twins| twins.to_string())),
+            figure(learning.arriving.get(bs).map(ToString::to_string)),
+            figure(age.map(|_| moved.0.to_string())),
+            figure(age.map(|_| moved.1.to_string())),
             figure(age.map(|age| format::ms(age.1))),
             figure(age.map(|age| format::ms(age.2))),
             figure(local.map(|local| format!("{:.3}", local.loss))),
@@ -235,8 +288,9 @@ fn curve(history: Option<&VecDeque<f64>>) -> String {
     format::spark(history.iter().skip(history.len().saturating_sub(CURVE)).copied(), Some(1.0), false)
 }
 
-/// T of Eq. 17 for a round that somebody decided on.
-fn predicted_ms(seen: &Seen<'_>, round: u64) -> Option<f64> {
-    let decided = seen.data.run.association.rounds.iter().rev().find(|d| d.decision.round == round)?;
-    Some(decided.decision.predicted_total_ms())
+/// T of Eq. 17 for a round: as decided on, or for the association that was in force.
+fn predicted_ms(seen: &Seen<'_>, round: &Round) -> Option<f64> {
+    let decided = seen.data.run.association.rounds.iter().rev().find(|d| d.decision.round == round.round);
+    let decided = decided.map(|decided| decided.decision.predicted_total_ms());
+    decided.or(round.predicted_ms.map(|terms| terms.iter().sum()))
 }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use dtwn_model::association::{Optimal, Policy};
+use dtwn_model::{
+    association::{Optimal, Policy},
+    units::Hertz,
+};
 use dtwn_proto::{
     bus::NodeName,
     event::{AssociationDecision, What},
@@ -38,6 +41,11 @@ pub(crate) struct Chair {
 impl Chair {
     pub(crate) fn new(ground: Ground) -> Self {
         Self { ground, assembled: false, last: Bytes::new() }
+    }
+
+    /// f of each BS in a round.
+    pub(crate) fn cpu(&mut self, round: u64) -> Vec<Hertz> {
+        self.ground.cpu_hz(round).into_iter().map(Hertz::new).collect()
     }
 
     /// Tells a BS that has come back what is in force.

@@ -159,7 +159,10 @@ impl Report {
                 self.skipped += 1;
             }
             let signers = certificate.iter().flat_map(|held| &held.signatures).map(|(id, _)| id.0).collect();
+            let models = block.transactions().iter();
+            let models = models.filter(|held| matches!(held.payload, Payload::TrainingModel { .. })).count();
             self.blocks.push(ChainBlock {
+                models: u32::try_from(models).unwrap_or(u32::MAX),
                 height: header.height,
                 epoch: header.epoch,
                 view: header.view,

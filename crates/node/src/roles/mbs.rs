@@ -158,6 +158,7 @@ impl Rounds {
                 chair.decide(&self.node, &self.bus, &self.names, round).await?;
             }
             let began_ns = self.node.clock.now_ns();
+            let predicted_ms = self.predicted_ms(round, began_ns);
             self.opening = self.open(round, global.as_ref())?;
             let harvest = self.close(round, began_ns).await;
             if global.is_some() {
@@ -169,8 +170,26 @@ impl Rounds {
             missed.sort_unstable();
             let missed_by = missed.iter().map(name).collect();
             let duration_ms = harvest.duration_ms;
-            self.node.reporter.event(What::Round(Round { round, completed_by, missed_by, duration_ms }));
+            let ended = Round { round, completed_by, missed_by, duration_ms, predicted_ms };
+            self.node.reporter.event(What::Round(ended));
         }
+    }
+
+    /// Eq. 17's terms for a round that begins now.
+    fn predicted_ms(&mut self, round: u64, now_ns: u64) -> Option<[f64; 3]> {
+        let plan = &self.node.plan;
+        let cpu = match &mut self.chair {
+            Some(chair) => chair.cpu(round),
+            None => plan
+                .nodes
+                .iter()
+                .filter(|node| matches!(node.role, Role::Bs(_)))
+                .filter_map(|bs| bs.cpu)
+                .collect(),
+        };
+        let terms = self.predictor.terms(plan, &cpu, now_ns);
+        let terms = [terms.training_s, terms.broadcast_s, terms.block_s].map(|s| 1000.0 * s);
+        terms.iter().all(|ms| ms.is_finite()).then_some(terms)
     }
 
     /// The global model that everything starts from, or that of the last checkpoint, with the round that made it; `None` where nothing

@@ -300,6 +300,11 @@ impl Training {
                     aggregate_wall_ms: millis(aggregate),
                     train_ms: spent_ms + wait_ms,
                     predicted_ms,
+                    aggregate_ms: emulated_ms(node, aggregate),
+                    aggregate_predicted_ms: self.cpu.map_or(0.0, |cpu| {
+                        let twins = u32::try_from(trained).unwrap_or(u32::MAX);
+                        1000.0 * cost::aggregation_s(&node.plan.topology().cost, twins, cpu)
+                    }),
                     overrun_ms: if paced { (spent_ms - predicted_ms).max(0.0) } else { 0.0 },
                 };
                 let until = Instant::now() + node.clock.wall(wait_ms / 1000.0);
@@ -313,6 +318,12 @@ impl Training {
                     fault,
                     loss: judgement.map(|judged| judged.loss),
                     verify_wall_ms: millis(took),
+                    verify_ms: emulated_ms(node, took),
+                    predicted_ms: self.cpu.map_or(0.0, |cpu| {
+                        let stations = self.names.len();
+                        let block_s = cost::validation_s(&node.plan.topology().cost, stations, cpu);
+                        1000.0 * block_s / stations.max(1) as f64
+                    }),
                 }));
                 let owner = ReplicaId(u16::try_from(owner).unwrap_or(u16::MAX));
                 let payload = Payload::Attestation { owner, round, digest: Digest(digest), verdict };
@@ -429,6 +440,10 @@ fn predicted_s(node: &Node, cpu: Option<Hertz>, samples: u64) -> f64 {
 
 fn notice(node: &Node, level: Level, text: String) {
     node.reporter.event(What::Notice { level, text });
+}
+
+fn emulated_ms(node: &Node, wall: Duration) -> f64 {
+    millis(node.clock.emulated(wall))
 }
 
 fn millis(wall: Duration) -> f64 {

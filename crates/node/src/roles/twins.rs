@@ -41,7 +41,7 @@ use crate::{
         fetch::Fetch,
         ledger::{Durable, Effect, Ledger},
         states::{self, Followed},
-        store::{Store, StoreError},
+        store::{self, Store, StoreError},
     },
 };
 
@@ -148,7 +148,7 @@ impl Twins {
                 data_bytes: u64::from(user.samples) * RECORD_BYTES as u64,
             })
             .collect();
-        let store = Store::open(&node.state_dir().join("twins"))?;
+        let store = Store::open(&node.state_dir().join(store::FOLDER))?;
         let durable = match store.ledger(users.len())? {
             Some(durable) => durable,
             None => {
@@ -751,6 +751,7 @@ impl Twins {
             |q: f64| ages_ms.get((ages_ms.len().saturating_sub(1) as f64 * q).round() as usize).copied();
         node.reporter.event(What::TwinAges {
             twins: u32::try_from(self.ledger.owned().count()).unwrap_or(u32::MAX),
+            arriving: u32::try_from(self.arriving.len()).unwrap_or(u32::MAX),
             p50_ms: quantile(0.5).unwrap_or(0.0),
             p99_ms: quantile(0.99).unwrap_or(0.0),
         });

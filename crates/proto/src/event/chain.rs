@@ -91,6 +91,9 @@ pub struct ChainBlock {
     pub transactions: u32,
     /// Their bytes.
     pub bytes: u64,
+    /// Training models on record in it.
+    #[serde(default)]
+    pub models: u32,
     /// The BSs whose signatures finalize it, by their position among the BSs from 0; empty when a later block's certificate
     /// does.
     pub signers: Vec<u16>,

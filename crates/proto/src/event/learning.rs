@@ -27,6 +27,12 @@ pub struct LocalModel {
     pub train_ms: f64,
     /// Eq. 12's prediction of the same.
     pub predicted_ms: f64,
+    /// Emulated milliseconds that Eq. 4 took.
+    #[serde(default)]
+    pub aggregate_ms: f64,
+    /// Eq. 14's prediction of the same.
+    #[serde(default)]
+    pub aggregate_predicted_ms: f64,
     /// Emulated milliseconds by which the machine was slower than the BS's processor would have been; 0 when it kept up.
     pub overrun_ms: f64,
 }
@@ -44,6 +50,12 @@ pub struct Verification {
     pub loss: Option<f64>,
     /// Wall milliseconds that checking took.
     pub verify_wall_ms: f64,
+    /// The same in emulated milliseconds.
+    #[serde(default)]
+    pub verify_ms: f64,
+    /// What Eq. 16 charges for validating a block, for the part of one model.
+    #[serde(default)]
+    pub predicted_ms: f64,
 }
 
 /// The MBS has a new global model.
