@@ -1,0 +1,245 @@
+//! The thread on which a node trains, judges and aggregates: one job at a time, so that the node's messages never wait for it.
+
+mod poison;
+mod works;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex, mpsc as channel},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use dtwn_model::{Plan, ids::UserId, plan::NodePlan, topology::Poison};
+use tokio::sync::mpsc;
+
+use super::learner::{Judgement, MakeLearner};
+use crate::association::InForce;
+use works::Works;
+
+/// Jobs that may wait: a model of each BS to verify, for the most BSs that verify, and one to train.
+const JOBS_MAX: usize = 64;
+
+/// Twins' behaviour models: each as the twin was trained last, with the round.
+pub type Models = Arc<Mutex<ModelByTwin>>;
+
+/// By twin: the round of its latest model, and the model.
+pub type ModelByTwin = BTreeMap<UserId, (u64, Arc<Vec<f32>>)>;
+
+/// Something to do.
+#[derive(Debug)]
+pub enum Job {
+    /// Give twins up, and take others over.
+    Twins {
+        /// Twins to give up.
+        released: Vec<UserId>,
+        /// Twins with their data, as records one after the other.
+        held: Vec<(UserId, Bytes)>,
+        /// Behaviour models that came along, as models travel.
+        models: Vec<(UserId, Bytes)>,
+    },
+    /// Write out the parameters that everything starts from, or those of the last checkpoint, and judge them.
+    Begin,
+    /// Train all twins from this global model and aggregate them (Eq. 4).
+    Train {
+        /// For which round.
+        round: u64,
+        /// The global model.
+        global: Bytes,
+        /// What says on which part of their samples twins train; without, they train on `learning.fraction` of them.
+        in_force: Option<Arc<InForce>>,
+    },
+    /// Do this to the models of later rounds before they are sent. Nothing follows.
+    Spoil(Option<Poison>),
+    /// Check another BS's model.
+    Verify {
+        /// Of which round.
+        round: u64,
+        /// Whose, by its position among the BSs.
+        owner: usize,
+        /// The model.
+        body: Bytes,
+    },
+    /// Aggregate the models of a round (Eq. 5) and judge the result.
+    Finish {
+        /// Which round.
+        round: u64,
+        /// Models, each with its owner's position and weight, in the order of the positions.
+        models: Vec<(usize, Bytes, f64)>,
+    },
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Done {
+    /// A global model to send out, with the judgement on it.
+    Global {
+        /// The round that made it; 0 for the first.
+        round: u64,
+        /// As it travels.
+        body: Bytes,
+        /// BLAKE3 of its parameters.
+        digest: blake3::Hash,
+        /// On the test set.
+        judgement: Option<Judgement>,
+        /// Models of the round that were none, by their owner's position, and why.
+        refused: Vec<(usize, String)>,
+        /// Time that Eq. 5 took, wall.
+        aggregate: Duration,
+        /// Whether it comes from a checkpoint.
+        restored: bool,
+        /// Checkpoints that could not be read or written, and why.
+        trouble: Vec<String>,
+    },
+    /// The data of twins that are held here from now on: BLAKE3 and bytes.
+    Held(Vec<(UserId, blake3::Hash, u64)>),
+    /// There was nothing to train: no twin here has samples.
+    Idle {
+        /// In which round.
+        round: u64,
+        /// The global model of that round.
+        global: Bytes,
+    },
+    /// The behaviour models that a round has left: BLAKE3 of the parameters, and their bytes as f32. Follows [`Done::Trained`].
+    Behaviour {
+        /// Which round.
+        round: u64,
+        /// By twin.
+        models: Vec<(UserId, blake3::Hash, u64)>,
+    },
+    /// Our own model.
+    Trained {
+        /// Of which round.
+        round: u64,
+        /// As it travels.
+        body: Bytes,
+        /// Twins trained.
+        twins: usize,
+        /// Samples that went through.
+        samples: u64,
+        /// Mean loss over the twins, weighted by samples, in nats.
+        loss: f64,
+        /// How good it is on our samples.
+        judgement: Option<Judgement>,
+        /// Wall time of training.
+        train: Duration,
+        /// Wall time of Eq. 4.
+        aggregate: Duration,
+    },
+    /// What we think of another's model.
+    Verified {
+        /// Of which round.
+        round: u64,
+        /// Whose.
+        owner: usize,
+        /// BLAKE3 of the body.
+        digest: [u8; 32],
+        /// Why it is not good; `None` when it is.
+        fault: Option<String>,
+        /// On our samples.
+        judgement: Option<Judgement>,
+        /// Wall time that it took.
+        took: Duration,
+    },
+    /// A job that could not be done.
+    Failed(String),
+}
+
+/// The way to the thread.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    jobs: channel::SyncSender<Job>,
+    models: Models,
+}
+
+impl Worker {
+    /// Starts the thread; it ends when the worker is dropped.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(
+        plan: &Plan,
+        node: &NodePlan,
+        make: MakeLearner,
+    ) -> std::io::Result<(Self, mpsc::Receiver<Done>)> {
+        Self::start_in(plan, node, make, None)
+    }
+
+    /// As [`start`](Self::start), with a folder for checkpoints, which it goes on from.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start_in(
+        plan: &Plan,
+        node: &NodePlan,
+        make: MakeLearner,
+        state_dir: Option<&Path>,
+    ) -> std::io::Result<(Self, mpsc::Receiver<Done>)> {
+        let (jobs, queue) = channel::sync_channel(JOBS_MAX);
+        let (done, results) = mpsc::channel(JOBS_MAX);
+        let (plan, node, state_dir) = (plan.clone(), node.clone(), state_dir.map(Path::to_owned));
+        let models = Models::default();
+        let behaviour = Arc::clone(&models);
+        std::thread::Builder::new().name("learning".into()).spawn(move || {
+            let made = make(&plan, &node)
+                .and_then(|learner| Works::new(learner, behaviour, &plan, &node, state_dir.as_deref()));
+            let mut works = match made {
+                Ok(works) => works,
+                Err(error) => {
+                    // Nobody left to tell is no error.
+                    let _ = done.blocking_send(Done::Failed(error.to_string()));
+                    return;
+                }
+            };
+            let first = works.learner.twins();
+            if !first.is_empty() && done.blocking_send(works.held(&first)).is_err() {
+                return;
+            }
+            while let Ok(job) = queue.recv() {
+                let result = works.run(job).unwrap_or_else(|error| Some(Done::Failed(error.to_string())));
+                let Some(result) = result else { continue };
+                let trained = match &result {
+                    Done::Trained { round, .. } => Some(*round),
+                    _ => None,
+                };
+                if done.blocking_send(result).is_err() {
+                    return;
+                }
+                // What waits for the model need not wait for this too.
+                if let Some(round) = trained
+                    && done.blocking_send(works.behaviour(round)).is_err()
+                {
+                    return;
+                }
+            }
+        })?;
+        Ok((Self { jobs, models }, results))
+    }
+
+    /// The behaviour models of the twins that are trained here.
+    #[must_use]
+    pub fn models(&self) -> &Models {
+        &self.models
+    }
+
+    /// Queues a job; `false` when there are too many, or the thread has ended.
+    #[must_use]
+    pub fn ask(&self, job: Job) -> bool {
+        self.jobs.try_send(job).is_ok()
+    }
+}
+
+/// BLAKE3 of parameters as little-endian f32.
+#[must_use]
+pub fn digest(parameters: &[f32]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    for chunk in parameters.chunks(4096) {
+        let bytes: Vec<u8> = chunk.iter().flat_map(|value| value.to_le_bytes()).collect();
+        hasher.update(&bytes);
+    }
+    hasher.finalize()
+}

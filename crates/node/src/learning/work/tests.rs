@@ -1,0 +1,192 @@
+use dtwn_model::topology::{self, Overrides};
+
+use super::*;
+use crate::learning::{
+    data::Records,
+    learner::{Learner, LearnerError, Trained, twins_of},
+    wire::{self, Encoder, Format},
+};
+
+/// Learns two numbers: training moves towards 1, 1 and the loss is the distance from there.
+struct Toy(Vec<UserId>, f64);
+
+impl Learner for Toy {
+    fn parameters(&self) -> usize {
+        2
+    }
+    fn dataset(&self) -> &'static str {
+        "toy"
+    }
+    fn initial(&self) -> Vec<f32> {
+        vec![0.0, 0.0]
+    }
+    fn twins(&self) -> Vec<UserId> {
+        self.0.clone()
+    }
+    fn set_fraction(&mut self, fraction: f64) {
+        self.1 = fraction;
+    }
+    fn change_twins(
+        &mut self,
+        released: &[UserId],
+        held: Vec<(UserId, Records)>,
+    ) -> Result<(), LearnerError> {
+        self.0.retain(|twin| !released.contains(twin));
+        self.0.extend(held.into_iter().map(|(twin, _)| twin));
+        Ok(())
+    }
+    fn data(&self, _: UserId) -> Option<(blake3::Hash, u64)> {
+        None
+    }
+    fn train(&mut self, twin: UserId, _: u64, global: &[f32]) -> Result<Trained, LearnerError> {
+        let parameters = global.iter().map(|value| value + (1.0 - value) / 2.0).collect();
+        let samples = ((1.0 + f64::from(twin.0)) * self.1) as u64;
+        Ok(Trained { parameters, samples, passed: samples, loss: 1.0, busy: Duration::ZERO })
+    }
+    fn judge(&mut self, parameters: &[f32]) -> Result<Option<Judgement>, LearnerError> {
+        let loss = parameters.iter().map(|value| f64::from((1.0 - value).abs())).sum();
+        Ok(Some(Judgement { loss, accuracy: 0.5 }))
+    }
+}
+
+fn plan(poison: &str) -> Plan {
+    let text = format!(
+        "[learning]\nlearner = \"torch\"\n{poison}\n[[bs]]\nid = \"bs1\"\nposition_m = [100, 0]\n\
+         [[users]]\nid = \"ug1\"\ncount = 3\naround = \"bs1\"\n"
+    );
+    let loaded = topology::parse("test.toml", text, &Overrides::default()).unwrap();
+    Plan::new(&loaded.topology).unwrap()
+}
+
+fn worker(poison: &str) -> (Worker, mpsc::Receiver<Done>) {
+    let plan = plan(poison);
+    let make: MakeLearner = |plan, node| Ok(Box::new(Toy(twins_of(plan, node), 1.0)));
+    Worker::start(&plan, plan.node("bs1").unwrap(), make).unwrap()
+}
+
+fn next(worker: &Worker, done: &mut mpsc::Receiver<Done>, job: Job) -> Done {
+    assert!(worker.ask(job));
+    loop {
+        match done.blocking_recv().unwrap() {
+            // Told beside what was asked for.
+            Done::Held(_) | Done::Behaviour { .. } => {}
+            other => return other,
+        }
+    }
+}
+
+fn body(parameters: &[f32]) -> Bytes {
+    Encoder::new(Format::F32).encode(parameters).into()
+}
+
+#[test]
+fn what_is_in_force_says_how_many_samples_twins_train_on() {
+    let (worker, mut done) = worker("");
+    let plan = plan("");
+    for (b, expected) in [(1.0, 6), (3.0, 18)] {
+        let in_force = InForce { b: vec![b], ..InForce::first(&plan) };
+        let job = Job::Train { round: 1, global: body(&[0.0, 0.0]), in_force: Some(Arc::new(in_force)) };
+        let Done::Trained { samples, .. } = next(&worker, &mut done, job) else { panic!() };
+        assert_eq!(samples, expected);
+    }
+}
+
+#[test]
+fn a_round_goes_from_the_first_model_to_a_better_one() {
+    let (worker, mut done) = worker("");
+    let Done::Global { round: 0, body: first, judgement, .. } = next(&worker, &mut done, Job::Begin)
+    else {
+        panic!()
+    };
+    assert_eq!(judgement.unwrap().loss, 2.0);
+    let job = Job::Train { round: 1, global: first, in_force: None };
+    let Done::Trained { round: 1, body: own, twins: 3, samples: 6, .. } = next(&worker, &mut done, job)
+    else {
+        panic!()
+    };
+    assert_eq!(wire::decode(&own, 2).unwrap(), [0.5, 0.5]);
+    let job = Job::Finish { round: 1, models: vec![(0, own, 6.0), (1, body(&[1.0, 1.0]), 6.0)] };
+    let Done::Global { round: 1, body: global, judgement, digest: sealed, .. } =
+        next(&worker, &mut done, job)
+    else {
+        panic!()
+    };
+    assert_eq!(wire::decode(&global, 2).unwrap(), [0.75, 0.75]);
+    assert_eq!((judgement.unwrap().loss, sealed), (0.5, digest(&[0.75, 0.75])));
+    // Without good models the global one stays.
+    let Done::Global { digest: kept, .. } =
+        next(&worker, &mut done, Job::Finish { round: 2, models: Vec::new() })
+    else {
+        panic!()
+    };
+    assert_eq!(kept, sealed);
+}
+
+#[test]
+fn twins_change_between_rounds_and_leave_their_models() {
+    let (worker, mut done) = worker("");
+    let data = Bytes::from(vec![1; crate::learning::data::RECORD_BYTES]);
+    let job = Job::Twins {
+        released: vec![UserId(0), UserId(1)],
+        held: vec![(UserId(9), data)],
+        models: vec![(UserId(9), body(&[3.0, 4.0])), (UserId(2), Bytes::from_static(b"none"))],
+    };
+    assert!(worker.ask(job));
+    assert!(matches!(done.blocking_recv().unwrap(), Done::Held(_)));
+    assert!(matches!(done.blocking_recv().unwrap(), Done::Held(_)));
+    let of = |twin| {
+        worker.models().lock().unwrap().get(&UserId(twin)).map(|(round, model)| (*round, model.to_vec()))
+    };
+    assert_eq!((of(9), of(2)), (Some((0, vec![3.0, 4.0])), None));
+    let job = Job::Train { round: 1, global: body(&[0.0, 0.0]), in_force: None };
+    let Done::Trained { twins: 2, .. } = next(&worker, &mut done, job) else { panic!() };
+    let Done::Behaviour { round: 1, models } = done.blocking_recv().unwrap() else { panic!() };
+    let half = digest(&[0.5, 0.5]);
+    assert_eq!(models, [(UserId(2), half, 8), (UserId(9), half, 8)]);
+    let released = vec![UserId(2), UserId(9)];
+    assert!(worker.ask(Job::Twins { released, held: Vec::new(), models: Vec::new() }));
+    assert!(matches!(done.blocking_recv().unwrap(), Done::Held(_)));
+    assert_eq!(of(9), None);
+    let job = Job::Train { round: 2, global: body(&[0.0, 0.0]), in_force: None };
+    assert!(matches!(next(&worker, &mut done, job), Done::Idle { round: 2, .. }));
+}
+
+#[test]
+fn bad_models_are_found_out() {
+    let (worker, mut done) = worker("");
+    next(&worker, &mut done, Job::Train { round: 1, global: body(&[0.0, 0.0]), in_force: None });
+    let mut fault = |of: Bytes| {
+        let job = Job::Verify { round: 1, owner: 2, body: of };
+        let Done::Verified { round: 1, owner: 2, fault, .. } = next(&worker, &mut done, job) else {
+            panic!()
+        };
+        fault
+    };
+    assert_eq!(fault(body(&[0.5, 0.5])), None);
+    assert!(fault(body(&[-1.0, -1.0])).unwrap().contains("its loss here is 4.000"));
+    assert!(fault(body(&[0.5, f32::NAN])).unwrap().contains("not a finite number"));
+    assert!(fault(body(&[0.5])).unwrap().contains("1 parameters where 2"));
+}
+
+#[test]
+fn a_poisoner_sends_what_its_poison_says() {
+    let (worker, mut done) = worker("poison = { bs1 = \"sign-flip\" }");
+    let mut own = || {
+        let job = Job::Train { round: 1, global: body(&[0.0, 0.0]), in_force: None };
+        let Done::Trained { body: own, .. } = next(&worker, &mut done, job) else { panic!() };
+        wire::decode(&own, 2).unwrap()
+    };
+    assert_eq!(own(), [-1.5, -1.5]);
+    assert!(worker.ask(Job::Spoil(None)));
+    assert_eq!(own(), [0.5, 0.5]);
+    assert!(worker.ask(Job::Spoil(Some(Poison::SignFlip))));
+    assert_eq!(own(), [-1.5, -1.5]);
+}
+
+#[test]
+fn a_job_that_fails_says_why_and_the_next_one_is_done() {
+    let (worker, mut done) = worker("");
+    let job = Job::Train { round: 1, global: Bytes::from_static(b"no model"), in_force: None };
+    assert!(matches!(next(&worker, &mut done, job), Done::Failed(why) if why.contains("not a model")));
+    assert!(matches!(next(&worker, &mut done, Job::Begin), Done::Global { .. }));
+}

@@ -1,0 +1,332 @@
+//! What the thread does.
+
+use std::{
+    path::Path,
+    sync::{Arc, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use dtwn_model::{
+    Plan,
+    ids::UserId,
+    plan::NodePlan,
+    topology::{Aggregation, ModelFormat, Poison},
+};
+
+use super::{Done, Job, ModelByTwin, Models, digest, poison::spoil};
+use crate::{
+    association::InForce,
+    learning::{
+        aggregate::{Rule, aggregate},
+        checkpoint::{Global, Identity, Shelf},
+        data::Records,
+        learner::{self, Judgement, Learner, LearnerError, Trained},
+        wire::{self, Encoder, Format},
+    },
+};
+
+/// The state of the thread.
+pub(super) struct Works {
+    pub(super) learner: Box<dyn Learner>,
+    rule: Rule,
+    encoder: Encoder,
+    poison: Option<Poison>,
+    tolerance: f64,
+    seed: u64,
+    /// Our judgement on the global model that the round started from.
+    baseline: Option<(u64, Option<Judgement>)>,
+    /// The mean weight of a model, for the printed form of Eq. 4: samples of a twin, over the network.
+    mean_weight: f64,
+    current: Option<Arc<Vec<f32>>>,
+    /// Where checkpoints go, in a run.
+    shelf: Option<Shelf>,
+    behaviour: Models,
+}
+
+impl Works {
+    pub(super) fn new(
+        learner: Box<dyn Learner>,
+        behaviour: Models,
+        plan: &Plan,
+        node: &NodePlan,
+        state_dir: Option<&Path>,
+    ) -> Result<Self, LearnerError> {
+        let identity = Identity::of(plan).map_err(LearnerError::of)?;
+        let shelf = state_dir.map(|dir| Shelf::new(dir, identity, learner.layout()));
+        let settings = &plan.topology().learning;
+        let rule = match settings.aggregation {
+            Aggregation::Mean => Rule::Mean,
+            Aggregation::Paper => Rule::Paper,
+            Aggregation::Median => Rule::Median,
+        };
+        let format = match settings.format {
+            ModelFormat::F32 => Format::F32,
+            ModelFormat::F16 => Format::F16,
+            ModelFormat::Int8 => Format::Int8,
+        };
+        let twins = plan.users().filter(|user| user.samples > 0).count().max(1);
+        let samples: f64 = learner::weights(plan).iter().sum();
+        Ok(Self {
+            learner,
+            rule,
+            encoder: Encoder::new(format),
+            poison: settings.poison.get(&node.name).copied(),
+            tolerance: settings.tolerance,
+            seed: plan.topology().run.seed,
+            baseline: None,
+            mean_weight: (samples / twins as f64).max(f64::MIN_POSITIVE),
+            current: None,
+            shelf,
+            behaviour,
+        })
+    }
+
+    pub(super) fn run(&mut self, job: Job) -> Result<Option<Done>, LearnerError> {
+        let done = match job {
+            Job::Begin => self.begin(),
+            Job::Twins { released, held, models } => self.change_twins(&released, held, models),
+            Job::Train { round, global, in_force } => self.train(round, &global, in_force.as_deref()),
+            Job::Spoil(kind) => {
+                self.poison = kind;
+                return Ok(None);
+            }
+            Job::Verify { round, owner, body } => self.verify(round, owner, &body),
+            Job::Finish { round, models } => self.finish(round, &models),
+        };
+        done.map(Some)
+    }
+
+    fn decode(&self, body: &[u8]) -> Result<Vec<f32>, LearnerError> {
+        wire::decode(body, self.learner.parameters()).map_err(LearnerError::of)
+    }
+
+    /// The model of the last checkpoint, or else the first of all.
+    fn begin(&mut self) -> Result<Done, LearnerError> {
+        let Some(shelf) = &self.shelf else {
+            let first = self.learner.initial();
+            return self.global(0, first, Vec::new(), Duration::ZERO);
+        };
+        let (found, damaged) = shelf.newest().map_err(LearnerError::of)?;
+        let unread: Vec<String> = damaged.iter().map(ToString::to_string).collect();
+        let mut begun = match found {
+            Some(Global { round, parameters, residual }) => {
+                self.encoder.restore(residual);
+                self.announce(round, parameters, Vec::new(), Duration::ZERO)?
+            }
+            None => {
+                let first = self.learner.initial();
+                self.global(0, first, Vec::new(), Duration::ZERO)?
+            }
+        };
+        if let Done::Global { round, restored, trouble, .. } = &mut begun {
+            *restored = *round > 0;
+            trouble.extend(unread);
+        }
+        Ok(begun)
+    }
+
+    /// Keeps a global model, and makes it ready to be sent.
+    fn global(
+        &mut self,
+        round: u64,
+        parameters: Vec<f32>,
+        refused: Vec<(usize, String)>,
+        aggregate: Duration,
+    ) -> Result<Done, LearnerError> {
+        let mut unwritten = None;
+        let mut parameters = parameters;
+        if let Some(shelf) = &self.shelf {
+            // What was rounded off before it is written: whoever goes on from here sends the same bytes.
+            let global = Global { round, parameters, residual: self.encoder.residual().to_vec() };
+            unwritten = shelf.save(&global).err().map(|error| error.to_string());
+            parameters = global.parameters;
+        }
+        let mut done = self.announce(round, parameters, refused, aggregate)?;
+        if let Done::Global { trouble, .. } = &mut done {
+            trouble.extend(unwritten);
+        }
+        Ok(done)
+    }
+
+    fn announce(
+        &mut self,
+        round: u64,
+        parameters: Vec<f32>,
+        refused: Vec<(usize, String)>,
+        aggregate: Duration,
+    ) -> Result<Done, LearnerError> {
+        let judgement = self.learner.judge(&parameters)?;
+        let body = Bytes::from(self.encoder.encode(&parameters));
+        let digest = digest(&parameters);
+        self.current = Some(Arc::new(parameters));
+        let (restored, trouble) = (false, Vec::new());
+        Ok(Done::Global { round, body, digest, judgement, refused, aggregate, restored, trouble })
+    }
+
+    /// Writes our own model; what is rounded off goes on from the round before, also across a restart.
+    fn encode(&mut self, round: u64, own: &[f32]) -> Bytes {
+        let Some(shelf) = self.shelf.as_ref().filter(|_| self.encoder.rounds()) else {
+            return self.encoder.encode(own).into();
+        };
+        if self.encoder.residual().is_empty() {
+            match shelf.residual(round.saturating_sub(1)) {
+                Ok(residual) => {
+                    let fits = |residual: &Vec<f32>| residual.len() == own.len();
+                    self.encoder.restore(residual.filter(fits).unwrap_or_default());
+                }
+                Err(error) => tracing::warn!(%error, "begins without what was rounded off before"),
+            }
+        }
+        let body = self.encoder.encode(own).into();
+        if let Err(error) = shelf.save_residual(round, self.encoder.residual()) {
+            tracing::warn!(%error, "what was rounded off is lost if this node is started again");
+        }
+        body
+    }
+
+    fn models(&self) -> MutexGuard<'_, ModelByTwin> {
+        self.behaviour.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change_twins(
+        &mut self,
+        released: &[UserId],
+        held: Vec<(UserId, Bytes)>,
+        models: Vec<(UserId, Bytes)>,
+    ) -> Result<Done, LearnerError> {
+        released.iter().for_each(|twin| {
+            self.models().remove(twin);
+        });
+        let mut twins = Vec::new();
+        for (twin, data) in held {
+            match Records::from_bytes(&data) {
+                Some(records) if !records.is_empty() => twins.push((twin, records)),
+                Some(_) => {}
+                None => tracing::warn!(user = twin.0, "the data of a twin have labels that no class has"),
+            }
+        }
+        let changed: Vec<UserId> = twins.iter().map(|(twin, _)| *twin).collect();
+        self.learner.change_twins(released, twins)?;
+        for (twin, model) in models {
+            match self.decode(&model) {
+                Ok(model) => {
+                    self.models().insert(twin, (0, Arc::new(model)));
+                }
+                // It is trained from the global model anyway.
+                Err(error) => tracing::warn!(user = twin.0, %error, "a behaviour model is none"),
+            }
+        }
+        Ok(self.held(&changed))
+    }
+
+    pub(super) fn held(&self, twins: &[UserId]) -> Done {
+        let data = |twin: &UserId| self.learner.data(*twin).map(|(digest, bytes)| (*twin, digest, bytes));
+        Done::Held(twins.iter().filter_map(data).collect())
+    }
+
+    pub(super) fn behaviour(&self, round: u64) -> Done {
+        let models: Vec<_> = self
+            .models()
+            .iter()
+            .filter(|(_, (of, _))| *of == round)
+            .map(|(twin, (_, model))| (*twin, Arc::clone(model)))
+            .collect();
+        let models = models.into_iter().map(|(twin, model)| (twin, digest(&model), 4 * model.len() as u64));
+        Done::Behaviour { round, models: models.collect() }
+    }
+
+    fn train(&mut self, round: u64, body: &Bytes, in_force: Option<&InForce>) -> Result<Done, LearnerError> {
+        let global = self.decode(body)?;
+        self.baseline = Some((round, self.learner.judge(&global)?));
+        let began = Instant::now();
+        let mut models: Vec<Trained> = Vec::new();
+        let twins = self.learner.twins();
+        for twin in &twins {
+            if let Some(in_force) = in_force {
+                self.learner.set_fraction(in_force.fraction_of(*twin));
+            }
+            models.push(self.learner.train(*twin, round, &global)?);
+        }
+        let train = began.elapsed();
+        if models.is_empty() {
+            return Ok(Done::Idle { round, global: body.clone() });
+        }
+        let samples: u64 = models.iter().map(|model| model.samples).sum();
+        let loss =
+            models.iter().map(|model| model.loss * model.samples as f64).sum::<f64>() / samples.max(1) as f64;
+        let began = Instant::now();
+        let scale = if self.rule == Rule::Paper { self.mean_weight } else { 1.0 };
+        let parts: Vec<(&[f32], f64)> =
+            models.iter().map(|model| (&model.parameters[..], model.samples as f64 / scale)).collect();
+        let mut own = aggregate(&parts, self.rule).map_err(LearnerError::of)?;
+        let aggregated = began.elapsed();
+        let (count, passed) = (models.len(), models.iter().map(|model| model.passed).sum());
+        let kept = twins.into_iter().zip(models);
+        self.models().extend(kept.map(|(twin, model)| (twin, (round, Arc::new(model.parameters)))));
+        let judgement = self.learner.judge(&own)?;
+        if let Some(poison) = self.poison {
+            spoil(&mut own, &global, poison, self.seed ^ round);
+        }
+        let body = self.encode(round, &own);
+        Ok(Done::Trained {
+            round,
+            body,
+            twins: count,
+            samples: passed,
+            loss,
+            judgement,
+            train,
+            aggregate: aggregated,
+        })
+    }
+
+    fn verify(&mut self, round: u64, owner: usize, body: &[u8]) -> Result<Done, LearnerError> {
+        let began = Instant::now();
+        let (mut fault, mut judgement) = (None, None);
+        match self.decode(body) {
+            Err(error) => fault = Some(error.to_string()),
+            Ok(parameters) => {
+                judgement = self.learner.judge(&parameters)?;
+                let before = self.baseline.filter(|(of, _)| *of == round).and_then(|(_, judged)| judged);
+                if let (Some(before), Some(after)) = (before, judgement) {
+                    fault = worse(before, after, self.tolerance);
+                }
+            }
+        }
+        let digest = *blake3::hash(body).as_bytes();
+        Ok(Done::Verified { round, owner, digest, fault, judgement, took: began.elapsed() })
+    }
+
+    fn finish(&mut self, round: u64, models: &[(usize, Bytes, f64)]) -> Result<Done, LearnerError> {
+        let began = Instant::now();
+        let (mut decoded, mut refused) = (Vec::new(), Vec::new());
+        for (owner, body, weight) in models {
+            match self.decode(body) {
+                Ok(model) => decoded.push((model, *weight)),
+                Err(error) => refused.push((*owner, error.to_string())),
+            }
+        }
+        let parts: Vec<(&[f32], f64)> = decoded
+            .iter()
+            .map(|(model, weight)| (&model[..], if self.rule == Rule::Paper { 1.0 } else { *weight }))
+            .collect();
+        let next = match (parts.is_empty(), &self.current) {
+            // A round without good models leaves the global model as it is.
+            (true, Some(current)) => current.as_ref().clone(),
+            (true, None) => self.learner.initial(),
+            (false, _) => aggregate(&parts, self.rule).map_err(LearnerError::of)?,
+        };
+        self.global(round, next, refused, began.elapsed())
+    }
+}
+
+/// Why a model is not good enough; `None` when it is.
+fn worse(before: Judgement, after: Judgement, tolerance: f64) -> Option<String> {
+    let (before, after) = (before.loss, after.loss);
+    // Not the negation of "at most": a loss that is NaN is no good either.
+    if after <= before + tolerance {
+        return None;
+    }
+    Some(format!("its loss here is {after:.3}, that of the global model it began from {before:.3}"))
+}
