@@ -94,8 +94,7 @@ fn what_is_in_force_says_how_many_samples_twins_train_on() {
 #[test]
 fn a_round_goes_from_the_first_model_to_a_better_one() {
     let (worker, mut done) = worker("");
-    let Done::Global { round: 0, body: first, judgement, .. } = next(&worker, &mut done, Job::Begin)
-    else {
+    let Done::Global { round: 0, body: first, judgement, .. } = next(&worker, &mut done, Job::Begin) else {
         panic!()
     };
     assert_eq!(judgement.unwrap().loss, 2.0);
