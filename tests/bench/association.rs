@@ -1,71 +1,124 @@
-//! How fast instances of the association problem come, how long decisions take, and how far policies are from the optimum on
-//! networks they have never seen: 3, 5 and 10 base stations, states 0, 1 and 2 slots old.
+//! How fast instances of the association problem come, how long decisions take, how far policies are from the optimum on networks
+//! they have never seen, how long agents train to come close to it, and what each choice in that is worth. All quality is a ratio to the
+//! optimum of the true state, on the same 200 held-out networks.
 
+#[path = "deciding/ablations.rs"]
+mod ablations;
 mod common;
+#[path = "deciding/environments.rs"]
+mod environments;
+#[path = "deciding/policies.rs"]
+mod policies;
+#[path = "deciding/trained.rs"]
+mod trained;
+#[path = "deciding/updates.rs"]
+mod updates;
 
-use std::{
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+use std::path::{Path, PathBuf};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use common::{
     Result,
-    load::Load,
-    report::{Output, Report, Row},
-    session::{Dtwn, run},
+    report::{Output, Report},
+    session::Dtwn,
 };
-use dtwn_model::{
-    Overrides, Plan,
-    association::{Average, Environment, Geometry, Policy, Problem, Split},
-    load,
-};
-use serde_json::{Value, json};
 
-/// Measures association policies by `dtwn compare`.
+/// Measures association policies, by `dtwn compare` and by training agents. All of it takes half an hour on two cores.
 #[derive(Debug, Parser)]
 #[command(name = "association")]
 struct Arguments {
-    /// A trained policy for the paper's network, to be compared as well.
-    #[arg(long, value_name = "FILE")]
-    policy_file: Option<PathBuf>,
+    /// Only these blocks.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Block>,
+    /// Seeds of each training.
+    #[arg(long, default_value_t = 3)]
+    seeds: u32,
+    /// Episodes of a training; of the ablations half as many.
+    #[arg(long, default_value_t = 100)]
+    episodes: u32,
     #[command(flatten)]
     output: Output,
 }
 
-/// DESIGN: at most this far above the optimum, and at least so much of the way from the average policy closed.
-const RATIO_MAX: f64 = 1.025;
-const CLOSED_MIN: f64 = 0.95;
-/// DESIGN: longest decision of a deployed policy.
-const DECISION_US_MAX: f64 = 1000.0;
-/// Environments that a training steps together.
-const TOGETHER: u64 = 64;
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Block {
+    /// Steps a second of environments.
+    Environments,
+    /// The policies that need no training: 3, 5 and 10 BSs, states 0, 1 and 2 slots old.
+    Policies,
+    /// Updates a second, beside Python's.
+    Updates,
+    /// Trained agents: 3, 5 and 10 BSs, fresh and old states.
+    Trained,
+    /// What choices in training are worth.
+    Ablations,
+}
+
+/// What every block gets.
+pub struct Bench {
+    /// The program under test.
+    pub dtwn: Dtwn,
+    /// The one beside it that trains.
+    pub agent: PathBuf,
+    /// For topologies and policies.
+    pub scratch: tempfile::TempDir,
+    /// Less of everything.
+    pub quick: bool,
+    /// Seeds of each training.
+    pub seeds: u32,
+    /// Episodes of a training.
+    pub episodes: u32,
+}
+
+impl Bench {
+    /// Held-out networks that policies are compared on.
+    pub fn instances(&self) -> u32 {
+        if self.quick { 20 } else { 200 }
+    }
+}
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    let blocks = match arguments.only.as_slice() {
+        [] => Block::value_variants().to_vec(),
+        chosen => chosen.to_vec(),
+    };
+    let agent = Path::new(env!("CARGO_BIN_EXE_dtwn")).with_file_name("dtwn-agent");
+    if !agent.exists() {
+        return Err(format!("{} is missing: scripts/bench builds it", agent.display()).into());
+    }
     let quick = arguments.output.quick;
-    let dtwn = Dtwn::new()?;
-    let scratch = tempfile::tempdir()?;
+    let bench = Bench {
+        dtwn: Dtwn::new()?,
+        agent,
+        scratch: tempfile::TempDir::with_prefix("dtwn-bench-")?,
+        quick,
+        seeds: if quick { 1 } else { arguments.seeds.max(1) },
+        episodes: if quick { 4 } else { arguments.episodes.max(2) },
+    };
     let mut report = Report::new("association", quick);
-    for stations in if quick { vec![5] } else { vec![3, 5, 10] } {
-        let topology = topology_of(stations, scratch.path())?;
-        report.add(environment(stations, &topology, if quick { 0.2 } else { 2.0 })?);
-        for staleness in if quick { vec![0] } else { vec![0, 1, 2] } {
-            // A policy file is for the paper's sizes.
-            let trained = arguments.policy_file.as_deref().filter(|_| stations == 5);
-            let study = compare(&dtwn, &topology, staleness, if quick { 20 } else { 200 }, trained)?;
-            report.add(rows(stations, staleness, &study));
-        }
+    for block in blocks {
+        let done = match block {
+            Block::Environments => environments::measure(&bench, &mut report),
+            Block::Policies => policies::measure(&bench, &mut report),
+            Block::Updates => updates::measure(&bench, &mut report),
+            Block::Trained => trained::measure(&bench, &mut report),
+            Block::Ablations => ablations::measure(&bench, &mut report),
+        };
+        done.map_err(|error| format!("{block:?}: {error}"))?;
     }
     report.finish(&arguments.output)
 }
 
-/// The paper's constants with another number of base stations, 100 twins among them, and the payload that Eq. 15 counts.
-fn topology_of(stations: usize, dir: &Path) -> Result<PathBuf> {
+/// The paper's constants with another number of base stations, 100 twins of equal data among them, and the payload that Eq. 15 counts.
+pub fn topology_of(bench: &Bench, stations: usize, payload: &str) -> Result<PathBuf> {
     let paper = Path::new(env!("CARGO_MANIFEST_DIR")).join("topologies/paper.toml");
     let text = std::fs::read_to_string(paper)?;
     let head = text.split("[[bs]]").next().unwrap_or_default();
-    let mut text = head.replace("payload = \"aggregate\"", "payload = \"twins\"");
+    let mut text = head
+        .replace("payload = \"aggregate\"", &format!("payload = \"{payload}\""))
+        .replace("policy = \"maddpg\"", "policy = \"fixed\"");
     if stations < 4 {
         text = text.replace("producers = 4", "enabled = false");
     }
@@ -79,94 +132,7 @@ fn topology_of(stations: usize, dir: &Path) -> Result<PathBuf> {
              [[users]]\nid = \"ug{i}\"\ncount = {users}\naround = \"bs{i}\"\nsamples = 500\n"
         );
     }
-    let path = dir.join(format!("m{stations}.toml"));
+    let path = bench.scratch.path().join(format!("m{stations}-{payload}.toml"));
     std::fs::write(&path, text)?;
     Ok(path)
-}
-
-/// Steps a second of one environment, and of many in turn with a decision charged in each.
-fn environment(stations: usize, topology: &Path, seconds: f64) -> Result<Vec<Row>> {
-    let topology = load(topology, &Overrides::default())?.topology;
-    let problem = Problem::new(&Plan::new(&topology)?)?;
-    let new = |index| Environment::new(&problem, Geometry::Random, 1, Split::Train, index);
-    let mut single = new(0);
-    let single_per_s = per_second(seconds, || {
-        single.step();
-        1
-    });
-    let mut many: Vec<Environment> = (0..TOGETHER).map(new).collect();
-    let mut charged_s = 0.0;
-    let charged_per_s = per_second(seconds, || {
-        for environment in &mut many {
-            environment.step();
-            let decision = Average.decide(&problem, environment.state()).unwrap_or_default();
-            charged_s += problem.terms(environment.state(), &decision).total_s();
-        }
-        TOGETHER
-    });
-    let row = |what: &str, per_s: f64| Row {
-        measured: format!("{:.0} k/s", per_s / 1e3),
-        reference: "one thread".into(),
-        figures: json!({ "stations": stations, "steps_per_s": per_s, "charged_s": charged_s }),
-        ..Row::new("environment", Load::Idle, format!("{what}, {stations} BSs"))
-    };
-    Ok(vec![row("steps", single_per_s), row("steps charged, 64 in turn", charged_per_s)])
-}
-
-fn per_second(seconds: f64, mut work: impl FnMut() -> u64) -> f64 {
-    let (began, limit) = (Instant::now(), Duration::from_secs_f64(seconds));
-    let mut done = 0;
-    while began.elapsed() < limit {
-        done += work();
-    }
-    done as f64 / began.elapsed().as_secs_f64()
-}
-
-fn compare(
-    dtwn: &Dtwn,
-    topology: &Path,
-    staleness: u32,
-    instances: u32,
-    trained: Option<&Path>,
-) -> Result<Value> {
-    let mut command = dtwn.command(["compare"]);
-    command.arg(topology).args(["--networks", "random", "--json"]);
-    command.args(["--instances", &instances.to_string(), "--staleness", &staleness.to_string()]);
-    let policies = "random,average,greedy,optimal";
-    match trained {
-        Some(file) => {
-            command.arg("--policy-file").arg(file).args(["--policies", &format!("{policies},maddpg")]);
-        }
-        None => {
-            command.args(["--policies", policies]);
-        }
-    }
-    Ok(serde_json::from_slice(&run(&mut command)?.stdout)?)
-}
-
-fn rows(stations: usize, staleness: u32, study: &Value) -> Vec<Row> {
-    let policies = study["policies"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let row = |policy: &Value| {
-        let number = |key: &str| policy[key].as_f64().unwrap_or(f64::NAN);
-        let (ratio, closed) = (number("ratio_to_optimal"), number("gap_closed"));
-        let name = policy["policy"].as_str().unwrap_or_default();
-        let (p50_us, p99_us) = (number("decision_us_p50"), number("decision_us_p99"));
-        let trained = name == "maddpg";
-        let fine = ratio <= RATIO_MAX && closed >= CLOSED_MIN && p99_us <= DECISION_US_MAX;
-        Row {
-            measured: format!(
-                "{ratio:.4} ± {:.4} of the optimum, {:.1} % closed, decision {p50_us:.0} µs (p99 {p99_us:.0})",
-                number("ratio_ci95"),
-                closed * 100.0
-            ),
-            reference: match trained {
-                true => format!("≤ {RATIO_MAX}, ≥ {:.0} % closed, ≤ 1 ms", CLOSED_MIN * 100.0),
-                false => "the optimum, for the true state".into(),
-            },
-            met: (trained && staleness == 0).then_some(fine),
-            figures: policy.clone(),
-            ..Row::new("gap", Load::Idle, format!("{name}, {stations} BSs, state {staleness} slots old"))
-        }
-    };
-    policies.iter().map(row).collect()
 }

@@ -27,8 +27,10 @@ const REWARD_SCALE: f64 = 5.0;
 const REWARD_BASE: f64 = 0.7;
 /// Rewards are bounded, so that one deep fade does not throw the critics.
 const REWARD_BOUND: f64 = 1e3;
-/// How often a training is validated and checkpointed over its length.
-const VALIDATIONS: u32 = 20;
+/// How often a training is validated over its length: a hundred decisions take some 20 ms.
+const VALIDATIONS: u32 = 100;
+/// How often it is checkpointed, its replay memory included.
+const CHECKPOINTS: u32 = 20;
 /// Updates with gradients that are not finite after which a training is given up.
 const SKIPPED_MAX: u64 = 1000;
 
@@ -156,8 +158,8 @@ impl Training {
         })
     }
 
-    /// Plays, learns, and every twentieth of the way validates, writes the checkpoint and tells `report`. Goes on from the
-    /// checkpoint where there is one of this very training.
+    /// Plays, learns, validates every hundredth and writes the checkpoint every twentieth of the way, and tells `report` of each
+    /// episode. Goes on from the checkpoint where there is one of this very training.
     ///
     /// # Errors
     /// [`Error::Diverged`] when nothing but gradients that are not finite came, [`Error::Checkpoint`] for one that is damaged
@@ -170,17 +172,18 @@ impl Training {
         if let Some(path) = checkpoint {
             self.resume(path)?;
         }
-        let every = self.settings.episodes.div_ceil(VALIDATIONS);
+        let every = |times: u32| self.settings.episodes.div_ceil(times);
+        let (validation, saving) = (every(VALIDATIONS), every(CHECKPOINTS));
         while self.episode < self.settings.episodes {
             let start = Instant::now();
             let mut progress = self.play()?;
             self.episode += 1;
             let last = self.episode == self.settings.episodes;
-            if self.episode.is_multiple_of(every) || last {
+            if self.episode.is_multiple_of(validation) || last {
                 self.validate()?;
             }
             self.wall_s += start.elapsed().as_secs_f64();
-            if let (true, Some(path)) = (self.episode.is_multiple_of(every) || last, checkpoint) {
+            if let (true, Some(path)) = (self.episode.is_multiple_of(saving) || last, checkpoint) {
                 self.save(path)?;
             }
             progress.episode = self.episode;
