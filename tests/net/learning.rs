@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// As little training as is still training.
-const FEW: [&str; 12] = [
+const FEW: [&str; 14] = [
     "--set",
     "learning.learner=torch",
     "--set",
@@ -26,6 +26,8 @@ const FEW: [&str; 12] = [
     "learning.compute=native",
     "--set",
     "learning.tolerance=1",
+    "--set",
+    "learning.alignment=-1",
 ];
 
 /// `dtwn up --headless --json` until so many rounds are over.

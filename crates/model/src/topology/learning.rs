@@ -48,6 +48,9 @@ pub struct Learning {
     pub verify: bool,
     /// By how much, in nats, a model's loss on a verifier's samples may exceed that of the global model it was trained from.
     pub tolerance: f64,
+    /// The least cosine between a model's step from the global one and the verifier's own, where its loss exceeds the global model's at
+    /// all; −1 for any.
+    pub alignment: f64,
     /// With fewer good models than this, a round leaves the global model as it is.
     pub min_bs: u32,
     /// Samples on which the MBS judges each global model.
@@ -101,6 +104,7 @@ impl Learning {
             &self.tolerance,
             "0 and more",
         );
+        ensure((-1.0..=1.0).contains(&self.alignment), "alignment", &self.alignment, "-1 to 1");
         let most = stations.len().max(1);
         ensure(
             (1..=most).contains(&(self.min_bs as usize)),
@@ -147,7 +151,8 @@ impl Default for Learning {
             aggregation: Aggregation::Mean,
             format: ModelFormat::F32,
             verify: true,
-            tolerance: 0.1,
+            tolerance: 0.5,
+            alignment: 0.0,
             min_bs: 1,
             test_samples: 2000,
             validation_samples: 200,
@@ -269,6 +274,7 @@ mod tests {
         assert!(Learning::default().problems(&stations).is_empty());
         let bad = Learning {
             fraction: f64::NAN,
+            alignment: f64::NAN,
             batch: 0,
             min_bs: 2,
             data: Some("here".into()),
@@ -276,6 +282,6 @@ mod tests {
             ..Learning::default()
         };
         let keys: Vec<String> = bad.problems(&stations).into_iter().map(|problem| problem.0).collect();
-        assert_eq!(keys, ["data", "fraction", "batch", "min_bs", "poison"]);
+        assert_eq!(keys, ["data", "fraction", "batch", "alignment", "min_bs", "poison"]);
     }
 }

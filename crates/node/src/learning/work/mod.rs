@@ -1,6 +1,7 @@
 //! The thread on which a node trains, judges and aggregates: one job at a time, so that the node's messages never wait for it.
 
 mod poison;
+mod verify;
 mod works;
 
 #[cfg(test)]

@@ -163,6 +163,9 @@ fn bad_models_are_found_out() {
     };
     assert_eq!(fault(body(&[0.5, 0.5])), None);
     assert!(fault(body(&[-1.0, -1.0])).unwrap().contains("its loss here is 4.000"));
+    // No more than tolerable, but the other way.
+    assert!(fault(body(&[-0.2, -0.2])).unwrap().contains("cosine -1.00"));
+    assert_eq!(fault(body(&[2.2, 2.2])), None);
     assert!(fault(body(&[0.5, f32::NAN])).unwrap().contains("not a finite number"));
     assert!(fault(body(&[0.5])).unwrap().contains("1 parameters where 2"));
 }

@@ -14,14 +14,18 @@ use dtwn_model::{
     topology::{Aggregation, ModelFormat, Poison},
 };
 
-use super::{Done, Job, ModelByTwin, Models, digest, poison::spoil};
+use super::{
+    Done, Job, ModelByTwin, Models, digest,
+    poison::spoil,
+    verify::{Bounds, Yardstick},
+};
 use crate::{
     association::InForce,
     learning::{
         aggregate::{Rule, aggregate},
         checkpoint::{Global, Identity, Shelf},
         data::Records,
-        learner::{self, Judgement, Learner, LearnerError, Trained},
+        learner::{self, Learner, LearnerError, Trained},
         wire::{self, Encoder, Format},
     },
 };
@@ -32,10 +36,10 @@ pub(super) struct Works {
     rule: Rule,
     encoder: Encoder,
     poison: Option<Poison>,
-    tolerance: f64,
+    bounds: Bounds,
     seed: u64,
-    /// Our judgement on the global model that the round started from.
-    baseline: Option<(u64, Option<Judgement>)>,
+    /// What models of the round are held against, at a BS.
+    yardstick: Option<Yardstick>,
     /// The mean weight of a model, for the printed form of Eq. 4: samples of a twin, over the network.
     mean_weight: f64,
     current: Option<Arc<Vec<f32>>>,
@@ -72,9 +76,9 @@ impl Works {
             rule,
             encoder: Encoder::new(format),
             poison: settings.poison.get(&node.name).copied(),
-            tolerance: settings.tolerance,
+            bounds: Bounds { tolerance: settings.tolerance, alignment: settings.alignment },
             seed: plan.topology().run.seed,
-            baseline: None,
+            yardstick: None,
             mean_weight: (samples / twins as f64).max(f64::MIN_POSITIVE),
             current: None,
             shelf,
@@ -238,7 +242,8 @@ impl Works {
 
     fn train(&mut self, round: u64, body: &Bytes, in_force: Option<&InForce>) -> Result<Done, LearnerError> {
         let global = self.decode(body)?;
-        self.baseline = Some((round, self.learner.judge(&global)?));
+        let before = self.learner.judge(&global)?;
+        let yardstick = self.yardstick.insert(Yardstick { round, global, before, own: None });
         let began = Instant::now();
         let mut models: Vec<Trained> = Vec::new();
         let twins = self.learner.twins();
@@ -246,7 +251,7 @@ impl Works {
             if let Some(in_force) = in_force {
                 self.learner.set_fraction(in_force.fraction_of(*twin));
             }
-            models.push(self.learner.train(*twin, round, &global)?);
+            models.push(self.learner.train(*twin, round, &yardstick.global)?);
         }
         let train = began.elapsed();
         if models.is_empty() {
@@ -265,8 +270,12 @@ impl Works {
         let kept = twins.into_iter().zip(models);
         self.models().extend(kept.map(|(twin, model)| (twin, (round, Arc::new(model.parameters)))));
         let judgement = self.learner.judge(&own)?;
-        if let Some(poison) = self.poison {
-            spoil(&mut own, &global, poison, self.seed ^ round);
+        // Others are held against what was trained, whatever is sent.
+        if let Some(yardstick) = &mut self.yardstick {
+            yardstick.own = Some(own.clone());
+            if let Some(poison) = self.poison {
+                spoil(&mut own, &yardstick.global, poison, self.seed ^ round);
+            }
         }
         let body = self.encode(round, &own);
         Ok(Done::Trained {
@@ -283,17 +292,15 @@ impl Works {
 
     fn verify(&mut self, round: u64, owner: usize, body: &[u8]) -> Result<Done, LearnerError> {
         let began = Instant::now();
-        let (mut fault, mut judgement) = (None, None);
-        match self.decode(body) {
-            Err(error) => fault = Some(error.to_string()),
+        let (fault, judgement) = match self.decode(body) {
+            Err(error) => (Some(error.to_string()), None),
             Ok(parameters) => {
-                judgement = self.learner.judge(&parameters)?;
-                let before = self.baseline.filter(|(of, _)| *of == round).and_then(|(_, judged)| judged);
-                if let (Some(before), Some(after)) = (before, judgement) {
-                    fault = worse(before, after, self.tolerance);
-                }
+                let judgement = self.learner.judge(&parameters)?;
+                let yardstick = self.yardstick.as_ref().filter(|yardstick| yardstick.round == round);
+                let fault = yardstick.and_then(|held| held.fault(&parameters, judgement, self.bounds));
+                (fault, judgement)
             }
-        }
+        };
         let digest = *blake3::hash(body).as_bytes();
         Ok(Done::Verified { round, owner, digest, fault, judgement, took: began.elapsed() })
     }
@@ -319,14 +326,4 @@ impl Works {
         };
         self.global(round, next, refused, began.elapsed())
     }
-}
-
-/// Why a model is not good enough; `None` when it is.
-fn worse(before: Judgement, after: Judgement, tolerance: f64) -> Option<String> {
-    let (before, after) = (before.loss, after.loss);
-    // Not the negation of "at most": a loss that is NaN is no good either.
-    if after <= before + tolerance {
-        return None;
-    }
-    Some(format!("its loss here is {after:.3}, that of the global model it began from {before:.3}"))
 }
