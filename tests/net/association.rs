@@ -34,6 +34,7 @@ fn association_policies_are_compared_on_the_same_states() {
     assert!((ratio(&fresh, "optimal") - 1.0).abs() < 1e-9);
     assert_eq!(fresh["optimal_s"], stale["optimal_s"]);
     assert!(ratio(&stale, "optimal-stale") > 1.001);
+    assert!(ratio(&stale, "optimal-expected") > 1.001);
     assert_eq!(ratio(&stale, "average"), ratio(&fresh, "average"));
 }
 

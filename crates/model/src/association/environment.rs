@@ -144,6 +144,11 @@ impl Environment {
         &self.distance_m
     }
 
+    /// Mean SNR of each BS's links, up and down.
+    pub(super) fn snr(&self) -> &[[f64; 2]] {
+        &self.snr
+    }
+
     fn observe(&mut self) {
         let (problem, state) = (&self.problem, &mut self.state);
         let (m, c) = (problem.stations, problem.subchannels);
@@ -175,7 +180,7 @@ pub(super) fn normal_cdf(x: f64) -> f64 {
 
 impl Problem {
     /// log2(1 + SINR), capped, bit/s/Hz.
-    fn efficiency(&self, sinr: f64) -> f64 {
+    pub(super) fn efficiency(&self, sinr: f64) -> f64 {
         (sinr.ln_1p() * std::f64::consts::LOG2_E).min(self.channel.se_max)
     }
 }

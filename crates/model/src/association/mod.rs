@@ -13,6 +13,7 @@ mod assign;
 mod decision;
 mod deployed;
 mod environment;
+mod expected;
 mod fixed;
 mod ledger;
 mod mapping;

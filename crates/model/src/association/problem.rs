@@ -133,6 +133,11 @@ impl Problem {
         self.channel.bandwidth.get()
     }
 
+    /// Highest spectral efficiency, bit/s/Hz; infinite when uncapped.
+    pub(super) fn se_max(&self) -> f64 {
+        self.channel.se_max
+    }
+
     /// Whether a BS broadcasts a model a twin (`true`) or one aggregate (Eq. 15).
     pub fn counts_twins(&self) -> bool {
         self.cost.payload == Payload::Twins
