@@ -714,10 +714,10 @@ pub struct FiguresArgs {
     /// Few rounds, seeds and episodes: to see that it works, not to publish.
     #[arg(long)]
     pub quick: bool,
-    /// Which of the paper's figures: 5, 7, 8. The latter two train, and need dtwn-agent.
-    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', default_value = "5,7,8")]
+    /// Which of the paper's figures: 5, 6, 7, 8. All train, and need dtwn-agent; all of them take about an hour on two cores.
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', default_value = "5,6,7,8")]
     pub only: Vec<u32>,
-    /// File of a trained policy, to be drawn in figure 5.
+    /// File of a trained policy for figures 5 and 6, with cost.payload=twins; without, one is trained.
     #[arg(long, value_name = "FILE")]
     pub policy_file: Option<PathBuf>,
     #[command(flatten)]

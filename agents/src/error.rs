@@ -69,6 +69,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A schedule of rounds that cannot be followed.
+    #[error("{}: {reason}", path.display())]
+    Schedule {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Progress that nobody takes.
     #[error("cannot report progress: {0}")]
     Report(#[source] std::io::Error),

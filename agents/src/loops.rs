@@ -69,7 +69,7 @@ pub fn compare(plan: &Plan, turns: u32) -> Result<Outcome, Error> {
         bare: Vec::new(),
     };
     for round in 0..=u64::from(turns) {
-        if !worker.ask(Job::Train { round: round + 1, global: global.clone(), in_force: None }) {
+        if !worker.ask(Job::Train { round: round + 1, global: global.clone(), fractions: None }) {
             return Err(LearnerError("the learning thread takes no job".into()).into());
         }
         let mut trained = done.blocking_recv();

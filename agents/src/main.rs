@@ -132,6 +132,10 @@ struct FederatedArguments {
     /// Base stations that train at the same time, on a thread each; all cores by default. The models do not depend on it
     #[arg(long, value_name = "COUNT")]
     jobs: Option<usize>,
+    /// Which part of its samples each user's twin trains on, in place of learning.fraction: JSON, a list of rounds, each a list of
+    /// numbers from 0 to 1 in order of the users
+    #[arg(long, value_name = "FILE")]
+    schedule: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -246,9 +250,8 @@ fn federated(arguments: &FederatedArguments) -> Result<ExitCode, Failure> {
     prepare(1)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let json = arguments.rounds.json;
-    rounds::federated(&job_of(&arguments.rounds), arguments.jobs.unwrap_or(cores), |said| {
-        print_round(said, json)
-    })?;
+    let (at_once, schedule) = (arguments.jobs.unwrap_or(cores), arguments.schedule.as_deref());
+    rounds::federated(&job_of(&arguments.rounds), at_once, schedule, |said| print_round(said, json))?;
     Ok(ExitCode::SUCCESS)
 }
 

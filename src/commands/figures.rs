@@ -1,6 +1,7 @@
-//! `dtwn figures`: the data and plots of the paper's figures that come of the cost model.
+//! `dtwn figures`: the data and plots of the paper's figures.
 
 pub mod draw;
+mod learning;
 mod training;
 
 use std::{fs, path::Path};
@@ -11,6 +12,7 @@ use dtwn_model::{
     association::{Average, Environment, Geometry, Greedy, Maddpg, Optimal, Policy, Problem, Random, Split},
     topology,
 };
+use learning::Rounds;
 use training::Trainings;
 
 use super::{print_line, up::overrides_of};
@@ -23,16 +25,38 @@ use crate::{
 
 /// How much work a set of figures is.
 struct Effort {
+    /// Fig. 5.
     rounds: u64,
     networks: u64,
+    /// Fig. 7 and 8, and the policy of Fig. 5 and 6.
     episodes: u32,
     trainings: u64,
+    /// Fig. 6: rounds and seeds, and the part of the samples.
+    learning_rounds: u64,
+    learning_seeds: u64,
+    part: f64,
 }
 
 impl Effort {
-    const FULL: Self = Self { rounds: 100, networks: 20, episodes: 100, trainings: 3 };
+    const FULL: Self = Self {
+        rounds: 100,
+        networks: 20,
+        episodes: 100,
+        trainings: 3,
+        learning_rounds: 10,
+        learning_seeds: 2,
+        part: 1.0,
+    };
     /// Enough to see that everything works.
-    const QUICK: Self = Self { rounds: 10, networks: 3, episodes: 3, trainings: 1 };
+    const QUICK: Self = Self {
+        rounds: 10,
+        networks: 3,
+        episodes: 3,
+        trainings: 1,
+        learning_rounds: 2,
+        learning_seeds: 2,
+        part: 0.05,
+    };
 }
 
 /// Writes the figures.
@@ -40,49 +64,78 @@ impl Effort {
 /// # Errors
 /// When the topology poses no problem, a training fails, or a file cannot be written.
 pub fn run(args: &FiguresArgs) -> Result<u8> {
-    if let Some(wrong) = args.only.iter().find(|figure| ![5, 7, 8].contains(*figure)) {
+    if let Some(wrong) = args.only.iter().find(|figure| !(5..=8).contains(*figure)) {
         return Err(Error::Usage {
             what: format!("--only {wrong}: there is no such figure to make"),
-            help: "5 (system time), 7 (cost in training) and 8 (time of an iteration)".into(),
+            help: "5 (system time), 6 (loss), 7 (cost in training) and 8 (time of an iteration)".into(),
         });
     }
     let mut overrides = overrides_of(&args.overrides);
     // The paper's figures count the models of all twins (Eq. 15).
     overrides.flag("figures", "cost.payload", "twins");
     let loaded = topology::load(&args.topology, &overrides)?;
-    let problem = Problem::new(&Plan::new(&loaded.topology)?)?;
+    let plan = Plan::new(&loaded.topology)?;
+    let problem = Problem::new(&plan)?;
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
-    let trains = args.only.iter().any(|figure| *figure > 5);
-    let agent = trains.then(agent_program::require).transpose()?;
-    let policy = args.policy_file.as_deref().map(Maddpg::load).transpose()?;
+    let scratch = args.out.join("policies");
+    fs::create_dir_all(&scratch).map_err(Error::file("create", &scratch))?;
+    let mut set = args.overrides.set.clone();
+    set.push("cost.payload=twins".into());
+    let wants = |figures: &[u32]| args.only.iter().any(|figure| figures.contains(figure));
+    // Figure 5 alone, at a quick look, does without training.
+    let trains = wants(&[6, 7, 8]) || (wants(&[5]) && !args.quick && args.policy_file.is_none());
+    let agent = if trains { Some(agent_program::require()?) } else { None };
+    let trainings = agent.as_deref().map(|agent| Trainings {
+        agent,
+        topology: &args.topology,
+        set: &set,
+        episodes: effort.episodes,
+        seeds: effort.trainings,
+        scratch: &scratch,
+    });
+    let mut policy = args.policy_file.as_deref().map(Maddpg::load).transpose()?;
+    if let (None, Some(trainings), true, false) = (&policy, &trainings, wants(&[5, 6]), args.quick) {
+        policy = Some(trainings.best(say)?);
+    }
     if let Some(policy) = &policy {
         policy.check(&problem)?;
     }
-    fs::create_dir_all(&args.out).map_err(Error::file("create", &args.out))?;
 
-    if args.only.contains(&5) {
-        write(&system_time(&problem, policy, &effort)?, &args.out)?;
-    }
-    if let Some(agent) = agent {
-        let scratch = args.out.join("policies");
-        fs::create_dir_all(&scratch).map_err(Error::file("create", &scratch))?;
-        let mut set = args.overrides.set.clone();
-        set.push("cost.payload=twins".into());
-        let trainings = Trainings {
-            agent: &agent,
+    if wants(&[6])
+        && let Some(agent) = &agent
+    {
+        let rounds = Rounds {
+            agent,
             topology: &args.topology,
             set: &set,
-            episodes: effort.episodes,
-            seeds: effort.trainings,
+            rounds: effort.learning_rounds,
+            seeds: effort.learning_seeds,
+            part: effort.part,
             scratch: &scratch,
         };
-        let both = training::figures(&trainings, &problem, |text| eprintln!("{text}"))?;
+        let mut proposed: Box<dyn Policy> = match &policy {
+            Some(policy) => Box::new(policy.clone()),
+            None => Box::new(Greedy),
+        };
+        for figure in learning::figures(&rounds, &plan, &problem, &mut *proposed, say)? {
+            write(&figure, &args.out)?;
+        }
+    }
+    if wants(&[5]) {
+        write(&system_time(&problem, policy, &effort)?, &args.out)?;
+    }
+    if let (Some(trainings), true) = (&trainings, wants(&[7, 8])) {
+        let both = training::figures(trainings, &problem, say)?;
         for figure in both.iter().filter(|f| args.only.iter().any(|n| f.stem.starts_with(&format!("fig{n}"))))
         {
             write(figure, &args.out)?;
         }
     }
     Ok(exit::OK)
+}
+
+fn say(text: &str) {
+    eprintln!("{text}");
 }
 
 fn write(figure: &Figure, dir: &Path) -> Result<()> {

@@ -50,6 +50,13 @@ impl Series {
         self.points[at].1.push(value);
     }
 
+    /// As [`add`](Self::add), where x differs between seeds too: it becomes their mean.
+    pub fn add_with_mean_x(&mut self, at: usize, x: f64, value: f64) {
+        let before = self.points.get(at).map_or((0.0, 0), |(x, values)| (*x, values.len()));
+        let mean = (before.0 * before.1 as f64 + x) / (before.1 + 1) as f64;
+        self.add(at, mean, value);
+    }
+
     /// x, mean and half the width of the 95 % confidence interval.
     fn summary(&self) -> impl Iterator<Item = (f64, f64, f64)> {
         self.points

@@ -54,7 +54,7 @@ pub fn figures(trainings: &Trainings, problem: &Problem, mut say: impl FnMut(&st
         for seed in 1..=trainings.seeds {
             say(&format!("training with γ = {gamma}, seed {seed} of {}", trainings.seeds));
             let policy = trainings.scratch.join(format!("gamma-{gamma}-{seed}.policy"));
-            let curve = trainings.run(gamma, seed, &policy)?;
+            let curve = trainings.run(Some(gamma), seed, &policy)?;
             // R_n of the paper: the mean over all episodes so far, here as a cost.
             let mut sum = 0.0;
             for (episode, total_s) in curve.total_s.iter().enumerate() {
@@ -93,7 +93,26 @@ pub fn figures(trainings: &Trainings, problem: &Problem, mut say: impl FnMut(&st
 }
 
 impl Trainings<'_> {
-    fn run(&self, gamma: f64, seed: u64, policy: &Path) -> Result<Curve> {
+    /// The policy, with the topology's own γ, of the seed that did best on held-out networks.
+    ///
+    /// # Errors
+    /// When a training fails.
+    pub fn best(&self, mut say: impl FnMut(&str)) -> Result<Maddpg> {
+        let mut best: Option<Maddpg> = None;
+        for seed in 1..=self.seeds {
+            say(&format!("training the policy to be shown, seed {seed} of {}", self.seeds));
+            let path = self.scratch.join(format!("proposed-{seed}.policy"));
+            self.run(None, seed, &path)?;
+            let policy = Maddpg::load(&path)?;
+            let ratio = policy.file().validation_ratio;
+            if best.as_ref().is_none_or(|best| ratio < best.file().validation_ratio) {
+                best = Some(policy);
+            }
+        }
+        best.ok_or_else(|| Error::Usage { what: "no seed to train".into(), help: "at least one".into() })
+    }
+
+    fn run(&self, gamma: Option<f64>, seed: u64, policy: &Path) -> Result<Curve> {
         let failed = |what: String| Error::Machine {
             what,
             help: "its own words stand above; `dtwn-agent train` runs the training alone".into(),
@@ -101,8 +120,9 @@ impl Trainings<'_> {
         let mut command = Command::new(self.agent);
         command.arg("train").arg(self.topology).arg("--out").arg(policy);
         command.args(["--seed", &seed.to_string()]);
-        let own = [format!("maddpg.gamma={gamma}"), format!("maddpg.episodes={}", self.episodes)];
-        for setting in self.set.iter().chain(&own) {
+        let episodes = format!("maddpg.episodes={}", self.episodes);
+        let gamma = gamma.map(|gamma| format!("maddpg.gamma={gamma}"));
+        for setting in self.set.iter().chain([&episodes]).chain(&gamma) {
             command.args(["--set", setting]);
         }
         let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
@@ -121,10 +141,10 @@ impl Trainings<'_> {
         }
         let status = child.wait().map_err(Error::file("wait for", self.agent))?;
         if !status.success() {
-            return Err(failed(format!("the training with γ = {gamma} and seed {seed} ended with {status}")));
+            return Err(failed(format!("the training with seed {seed} ended with {status}")));
         }
         if curve.total_s.is_empty() {
-            return Err(failed(format!("the training with γ = {gamma} and seed {seed} told of no episode")));
+            return Err(failed(format!("the training with seed {seed} told of no episode")));
         }
         Ok(curve)
     }

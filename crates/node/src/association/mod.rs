@@ -72,6 +72,12 @@ impl InForce {
     pub fn fraction_of(&self, user: UserId) -> f64 {
         self.serving(user).map_or(0.0, |bs| self.fraction(bs))
     }
+
+    /// [`fraction_of`](Self::fraction_of) all users, in their order.
+    #[must_use]
+    pub fn fractions(&self, plan: &Plan) -> Arc<[f64]> {
+        plan.users().map(|user| self.fraction_of(user.id)).collect()
+    }
 }
 
 /// The way to the association in force, of one node.

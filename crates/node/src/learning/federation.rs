@@ -5,7 +5,7 @@
 //! are not verified here: whatever a poisoner sends counts.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
@@ -46,7 +46,9 @@ struct Station(Worker, Receiver<Done>);
 pub struct Federation {
     mbs: Station,
     stations: Vec<Station>,
-    weights: Vec<f64>,
+    /// The samples of each BS's twins, by user.
+    held: Vec<Vec<(usize, u32)>>,
+    fraction: f64,
     at_once: usize,
     global: Bytes,
     round: u64,
@@ -74,28 +76,43 @@ impl Federation {
         let mbs = of_role(|role| matches!(role, Role::Mbs)).map(start).next();
         let mbs = mbs.ok_or_else(|| LearnerError("a network without an MBS".into()))??;
         let stations = of_role(|role| matches!(role, Role::Bs(_))).map(start).collect::<Result<_, _>>()?;
-        let weights = learner::weights(plan);
-        let mut new =
-            Self { mbs, stations, weights, at_once: at_once.max(1), global: Bytes::new(), round: 0 };
+        let mut held = vec![Vec::new(); plan.bs_count()];
+        for user in plan.users() {
+            let own = plan.association.serving(user.id).and_then(|bs| held.get_mut(bs.index()));
+            own.into_iter().for_each(|own| own.push((user.id.index(), user.samples)));
+        }
+        let fraction = plan.topology().learning.fraction;
+        let (global, round) = (Bytes::new(), 0);
+        let mut new = Self { mbs, stations, held, fraction, at_once: at_once.max(1), global, round };
         let first = new.make(Job::Begin)?;
         Ok((new, first))
     }
 
-    /// The next round: all BSs that hold samples train, and the MBS makes one model of theirs.
+    /// The next round: all BSs that hold samples train, and the MBS makes one model of theirs. `fractions` says on which part of its
+    /// samples each user's twin trains, in order of the users; without, it is `learning.fraction`. Twins stay where they are: as Eqs. 4
+    /// and 5 weigh models by samples, the global model does not depend on who trains which twin, but for rounding.
     ///
     /// # Errors
     /// When training diverges.
-    pub fn round(&mut self) -> Result<Global, LearnerError> {
+    pub fn round(&mut self, fractions: Option<&Arc<[f64]>>) -> Result<Global, LearnerError> {
         self.round += 1;
         let (round, global) = (self.round, self.global.clone());
-        let own = self.weights.iter().zip(&mut self.stations).enumerate();
+        let fraction = |user: usize| match fractions {
+            Some(fractions) => fractions.get(user).copied().unwrap_or(0.0),
+            None => self.fraction,
+        };
+        let weight = |held: &Vec<(usize, u32)>| -> f64 {
+            held.iter().map(|(user, samples)| f64::from(learner::share(*samples, fraction(*user)))).sum()
+        };
+        let weights: Vec<f64> = self.held.iter().map(weight).collect();
+        let own = weights.iter().zip(&mut self.stations).enumerate();
         let with_samples = own.filter(|(_, (weight, _))| **weight > 0.0);
         let left = Mutex::new(with_samples.map(|(bs, (weight, station))| (bs, *weight, station)));
         let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
         let train = || {
             let mut done = Vec::new();
             while let Some((bs, weight, station)) = next() {
-                done.push((bs, weight, station.train(round, &global)));
+                done.push((bs, weight, station.train(round, &global, fractions)));
             }
             done
         };
@@ -111,7 +128,7 @@ impl Federation {
         for (bs, weight, local) in locals {
             models.push((bs, weight, local?));
         }
-        if models.len() < self.weights.iter().filter(|weight| **weight > 0.0).count() {
+        if models.len() < weights.iter().filter(|weight| **weight > 0.0).count() {
             return Err(LearnerError(format!("a base station's model of round {round} is missing")));
         }
         let locals: Vec<&Local> = models.iter().map(|(.., local)| local).collect();
@@ -122,6 +139,7 @@ impl Federation {
         let made = self.make(Job::Finish { round, models: bodies })?;
         Ok(Global { samples, loss: loss / samples.max(1) as f64, train, ..made })
     }
+
     /// Has the MBS make a global model.
     fn make(&mut self, job: Job) -> Result<Global, LearnerError> {
         match self.mbs.ask(job)? {
@@ -153,8 +171,13 @@ impl Station {
         }
     }
 
-    fn train(&mut self, round: u64, global: &Bytes) -> Result<Local, LearnerError> {
-        match self.ask(Job::Train { round, global: global.clone(), in_force: None })? {
+    fn train(
+        &mut self,
+        round: u64,
+        global: &Bytes,
+        fractions: Option<&Arc<[f64]>>,
+    ) -> Result<Local, LearnerError> {
+        match self.ask(Job::Train { round, global: global.clone(), fractions: fractions.cloned() })? {
             Done::Trained { body, samples, loss, train, .. } => Ok(Local { body, samples, loss, train }),
             other => Err(unasked(&other)),
         }
@@ -230,13 +253,13 @@ mod tests {
         let run = |at_once| {
             let (mut federation, first) = Federation::new(&plan(), make, at_once).unwrap();
             assert_eq!((first.round, first.judgement.unwrap().loss), (0, 0.0));
-            let one = federation.round().unwrap();
+            let one = federation.round(None).unwrap();
             // Half way from 0 to the mean of 1, 2 and 3.
             assert_eq!((one.round, one.judgement.unwrap().loss, one.samples), (1, 1.0, 60));
-            let two = federation.round().unwrap();
+            let two = federation.round(None).unwrap();
             assert_eq!(two.judgement.unwrap().loss, 1.5);
             // What fails in a learner ends the round with its own words.
-            assert!(federation.round().unwrap_err().0.contains("far enough"));
+            assert!(federation.round(None).unwrap_err().0.contains("far enough"));
             [one.digest, two.digest]
         };
         assert_eq!(run(1), run(3));

@@ -199,8 +199,8 @@ impl Training {
         if poison != self.poison && self.worker.ask(Job::Spoil(poison)) {
             self.poison = poison;
         }
-        let in_force = Some(node.association.now());
-        if !self.worker.ask(Job::Train { round, global, in_force }) {
+        let fractions = Some(node.association.now().fractions(&node.plan));
+        if !self.worker.ask(Job::Train { round, global, fractions }) {
             notice(node, Level::Error, format!("round {round} is left out: learning is behind"));
         }
     }

@@ -19,7 +19,6 @@ use dtwn_model::{Plan, ids::UserId, plan::NodePlan, topology::Poison};
 use tokio::sync::mpsc;
 
 use super::learner::{Judgement, MakeLearner};
-use crate::association::InForce;
 use works::Works;
 
 /// Jobs that may wait: a model of each BS to verify, for the most BSs that verify, and one to train.
@@ -51,8 +50,8 @@ pub enum Job {
         round: u64,
         /// The global model.
         global: Bytes,
-        /// What says on which part of their samples twins train; without, they train on `learning.fraction` of them.
-        in_force: Option<Arc<InForce>>,
+        /// On which part of its samples each user's twin trains, in order of the users; without, on `learning.fraction` of them.
+        fractions: Option<Arc<[f64]>>,
     },
     /// Do this to the models of later rounds before they are sent. Nothing follows.
     Spoil(Option<Poison>),

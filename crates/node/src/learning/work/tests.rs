@@ -1,6 +1,7 @@
 use dtwn_model::topology::{self, Overrides};
 
 use super::*;
+use crate::association::InForce;
 use crate::learning::{
     data::Records,
     learner::{Learner, LearnerError, Trained, twins_of},
@@ -85,7 +86,8 @@ fn what_is_in_force_says_how_many_samples_twins_train_on() {
     let plan = plan("");
     for (b, expected) in [(1.0, 6), (3.0, 18)] {
         let in_force = InForce { b: vec![b], ..InForce::first(&plan) };
-        let job = Job::Train { round: 1, global: body(&[0.0, 0.0]), in_force: Some(Arc::new(in_force)) };
+        let fractions = Some(in_force.fractions(&plan));
+        let job = Job::Train { round: 1, global: body(&[0.0, 0.0]), fractions };
         let Done::Trained { samples, .. } = next(&worker, &mut done, job) else { panic!() };
         assert_eq!(samples, expected);
     }
@@ -98,7 +100,7 @@ fn a_round_goes_from_the_first_model_to_a_better_one() {
         panic!()
     };
     assert_eq!(judgement.unwrap().loss, 2.0);
-    let job = Job::Train { round: 1, global: first, in_force: None };
+    let job = Job::Train { round: 1, global: first, fractions: None };
     let Done::Trained { round: 1, body: own, twins: 3, samples: 6, .. } = next(&worker, &mut done, job)
     else {
         panic!()
@@ -137,7 +139,7 @@ fn twins_change_between_rounds_and_leave_their_models() {
         worker.models().lock().unwrap().get(&UserId(twin)).map(|(round, model)| (*round, model.to_vec()))
     };
     assert_eq!((of(9), of(2)), (Some((0, vec![3.0, 4.0])), None));
-    let job = Job::Train { round: 1, global: body(&[0.0, 0.0]), in_force: None };
+    let job = Job::Train { round: 1, global: body(&[0.0, 0.0]), fractions: None };
     let Done::Trained { twins: 2, .. } = next(&worker, &mut done, job) else { panic!() };
     let Done::Behaviour { round: 1, models } = done.blocking_recv().unwrap() else { panic!() };
     let half = digest(&[0.5, 0.5]);
@@ -146,14 +148,14 @@ fn twins_change_between_rounds_and_leave_their_models() {
     assert!(worker.ask(Job::Twins { released, held: Vec::new(), models: Vec::new() }));
     assert!(matches!(done.blocking_recv().unwrap(), Done::Held(_)));
     assert_eq!(of(9), None);
-    let job = Job::Train { round: 2, global: body(&[0.0, 0.0]), in_force: None };
+    let job = Job::Train { round: 2, global: body(&[0.0, 0.0]), fractions: None };
     assert!(matches!(next(&worker, &mut done, job), Done::Idle { round: 2, .. }));
 }
 
 #[test]
 fn bad_models_are_found_out() {
     let (worker, mut done) = worker("");
-    next(&worker, &mut done, Job::Train { round: 1, global: body(&[0.0, 0.0]), in_force: None });
+    next(&worker, &mut done, Job::Train { round: 1, global: body(&[0.0, 0.0]), fractions: None });
     let mut fault = |of: Bytes| {
         let job = Job::Verify { round: 1, owner: 2, body: of };
         let Done::Verified { round: 1, owner: 2, fault, .. } = next(&worker, &mut done, job) else {
@@ -174,7 +176,7 @@ fn bad_models_are_found_out() {
 fn a_poisoner_sends_what_its_poison_says() {
     let (worker, mut done) = worker("poison = { bs1 = \"sign-flip\" }");
     let mut own = || {
-        let job = Job::Train { round: 1, global: body(&[0.0, 0.0]), in_force: None };
+        let job = Job::Train { round: 1, global: body(&[0.0, 0.0]), fractions: None };
         let Done::Trained { body: own, .. } = next(&worker, &mut done, job) else { panic!() };
         wire::decode(&own, 2).unwrap()
     };
@@ -188,7 +190,7 @@ fn a_poisoner_sends_what_its_poison_says() {
 #[test]
 fn a_job_that_fails_says_why_and_the_next_one_is_done() {
     let (worker, mut done) = worker("");
-    let job = Job::Train { round: 1, global: Bytes::from_static(b"no model"), in_force: None };
+    let job = Job::Train { round: 1, global: Bytes::from_static(b"no model"), fractions: None };
     assert!(matches!(next(&worker, &mut done, job), Done::Failed(why) if why.contains("not a model")));
     assert!(matches!(next(&worker, &mut done, Job::Begin), Done::Global { .. }));
 }

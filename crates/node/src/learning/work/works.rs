@@ -19,15 +19,12 @@ use super::{
     poison::spoil,
     verify::{Bounds, Yardstick},
 };
-use crate::{
-    association::InForce,
-    learning::{
-        aggregate::{Rule, aggregate},
-        checkpoint::{Global, Identity, Shelf},
-        data::Records,
-        learner::{self, Learner, LearnerError, Trained},
-        wire::{self, Encoder, Format},
-    },
+use crate::learning::{
+    aggregate::{Rule, aggregate},
+    checkpoint::{Global, Identity, Shelf},
+    data::Records,
+    learner::{self, Learner, LearnerError, Trained},
+    wire::{self, Encoder, Format},
 };
 
 /// The state of the thread.
@@ -90,7 +87,7 @@ impl Works {
         let done = match job {
             Job::Begin => self.begin(),
             Job::Twins { released, held, models } => self.change_twins(&released, held, models),
-            Job::Train { round, global, in_force } => self.train(round, &global, in_force.as_deref()),
+            Job::Train { round, global, fractions } => self.train(round, &global, fractions.as_deref()),
             Job::Spoil(kind) => {
                 self.poison = kind;
                 return Ok(None);
@@ -240,7 +237,7 @@ impl Works {
         Done::Behaviour { round, models: models.collect() }
     }
 
-    fn train(&mut self, round: u64, body: &Bytes, in_force: Option<&InForce>) -> Result<Done, LearnerError> {
+    fn train(&mut self, round: u64, body: &Bytes, fractions: Option<&[f64]>) -> Result<Done, LearnerError> {
         let global = self.decode(body)?;
         let before = self.learner.judge(&global)?;
         let yardstick = self.yardstick.insert(Yardstick { round, global, before, own: None });
@@ -248,8 +245,8 @@ impl Works {
         let mut models: Vec<Trained> = Vec::new();
         let twins = self.learner.twins();
         for twin in &twins {
-            if let Some(in_force) = in_force {
-                self.learner.set_fraction(in_force.fraction_of(*twin));
+            if let Some(fractions) = fractions {
+                self.learner.set_fraction(fractions.get(twin.index()).copied().unwrap_or(0.0));
             }
             models.push(self.learner.train(*twin, round, &yardstick.global)?);
         }
