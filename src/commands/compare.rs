@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use dtwn_model::{
     Plan, Topology,
-    association::{Average, Geometry, Greedy, Maddpg, Optimal, Policy, Problem, Random, Static},
+    association::{self, Geometry, Policy, Problem},
     topology::{self, PolicyName},
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -80,31 +80,22 @@ fn policy_of(
     topology: &Topology,
     problem: &Problem,
 ) -> Result<Box<dyn Policy>> {
-    let file = || file_of(args.policy_file.as_deref(), &args.topology, topology, name);
-    let policy: Box<dyn Policy> = match PolicyName::ALL.into_iter().find(|known| known.as_str() == name) {
-        Some(PolicyName::Random) => Box::new(Random::new(args.seed.unwrap_or(topology.run.seed))),
-        Some(PolicyName::Average) => Box::new(Average),
-        Some(PolicyName::Greedy) => Box::new(Greedy),
-        Some(PolicyName::Optimal) => Box::new(Optimal),
-        Some(PolicyName::Static) => {
-            let policy = Static::load(&file()?)?;
-            policy.check(problem)?;
-            Box::new(policy)
+    let known = PolicyName::ALL.into_iter().find(|known| known.as_str() == name);
+    let chosen = known.filter(|known| *known != PolicyName::Fixed).ok_or_else(|| {
+        let known: Vec<_> = PolicyName::ALL[1..].iter().map(|policy| policy.as_str()).collect();
+        Error::Usage {
+            what: format!("--policies {name}: there is no such policy to compare"),
+            help: format!("any of {}, separated by commas", known.join(", ")),
         }
-        Some(PolicyName::Maddpg) => {
-            let policy = Maddpg::load(&file()?)?;
-            policy.check(problem)?;
-            Box::new(policy)
+    })?;
+    let file = match chosen {
+        PolicyName::Static | PolicyName::Maddpg => {
+            Some(file_of(args.policy_file.as_deref(), &args.topology, topology, name)?)
         }
-        Some(PolicyName::Fixed) | None => {
-            let known: Vec<_> = PolicyName::ALL[1..].iter().map(|policy| policy.as_str()).collect();
-            return Err(Error::Usage {
-                what: format!("--policies {name}: there is no such policy to compare"),
-                help: format!("any of {}, separated by commas", known.join(", ")),
-            });
-        }
+        _ => None,
     };
-    Ok(policy)
+    let seed = args.seed.unwrap_or(topology.run.seed);
+    Ok(association::policy_of(chosen, file.as_deref(), seed, problem)?)
 }
 
 /// The file of a policy: the one named on the command line, else the topology's, which is relative to the topology's own.
