@@ -98,6 +98,7 @@ fn main() -> Result<()> {
         episodes: if quick { 4 } else { arguments.episodes.max(2) },
     };
     let mut report = Report::new("association", quick);
+    let mut failed = None;
     for block in blocks {
         let done = match block {
             Block::Environments => environments::measure(&bench, &mut report),
@@ -106,9 +107,14 @@ fn main() -> Result<()> {
             Block::Trained => trained::measure(&bench, &mut report),
             Block::Ablations => ablations::measure(&bench, &mut report),
         };
-        done.map_err(|error| format!("{block:?}: {error}"))?;
+        if let Err(error) = done {
+            // What the blocks before it took half an hour to measure is not to be lost.
+            failed = Some(format!("{block:?}: {error}"));
+            break;
+        }
     }
-    report.finish(&arguments.output)
+    report.finish(&arguments.output)?;
+    failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// The paper's constants with another number of base stations, 100 twins of equal data among them, and the payload that Eq. 15 counts.

@@ -140,15 +140,19 @@ pub fn judge(bench: &Bench, topology: &Path, staleness: u32, trained: &[Trained]
     trained.iter().map(one).collect()
 }
 
-/// A figure of all seeds: their mean, and the least and greatest; `never` where one has none.
+/// A figure of all seeds: their mean, and the least and greatest; how many have none, where some do not.
 pub fn spread(values: &[f64], digits: usize) -> String {
-    if values.iter().any(|value| value.is_nan()) {
+    let all = sorted(values.iter().copied().filter(|value| !value.is_nan()));
+    if all.is_empty() {
         return "never".into();
     }
-    let all = sorted(values.iter().copied());
     let mean = all.iter().sum::<f64>() / all.len() as f64;
     let (low, high) = (all.first().copied().unwrap_or(mean), all.last().copied().unwrap_or(mean));
-    format!("{mean:.digits$} ({low:.digits$} to {high:.digits$})")
+    let never = match values.len() - all.len() {
+        0 => String::new(),
+        count => format!("; {count} of {} never", values.len()),
+    };
+    format!("{mean:.digits$} ({low:.digits$} to {high:.digits$}{never})")
 }
 
 /// A figure of each policy in what `dtwn compare` says.

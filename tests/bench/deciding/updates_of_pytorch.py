@@ -108,8 +108,10 @@ critic_adam = torch.optim.Adam(critic.parameters(), lr=1e-3)
 
 
 def step(optimiser, parameters, loss):
-    optimiser.zero_grad()
-    loss.backward()
+    parameters = list(parameters)
+    # Gradients of what is stepped alone: the actor's loss reaches the critic's parameters too.
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters)):
+        parameter.grad = gradient
     nn.utils.clip_grad_norm_(parameters, 10.0)
     optimiser.step()
 
