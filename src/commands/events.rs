@@ -41,6 +41,7 @@ fn from_session(args: &EventsArgs) -> Result<u8> {
         match client.receive() {
             Ok(Response::Event(event)) => show(&event, args.json)?,
             Ok(Response::Live) if !args.follow => return Ok(exit::OK),
+            Ok(Response::Refused(why)) => return Err(Error::Refused(why)),
             Ok(Response::Skipped(count)) => eprintln!("{count} events left out: this reader is too slow"),
             Ok(_) => {}
             Err(Error::Conversation { source: FrameError::Closed, .. }) => return Ok(exit::OK),

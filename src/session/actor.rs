@@ -36,7 +36,7 @@ use tokio::{
 
 use super::{
     Input, Options, RunFiles, Started,
-    control::{Live, VIEWER_QUEUE_MAX},
+    control::{History, Live, VIEWER_QUEUE_MAX},
     fidelity::Judge,
     manifest,
     medium::Air,
@@ -267,17 +267,15 @@ impl Session {
         }
     }
 
-    /// Adds a viewer; the events so far are in the file when this returns.
+    /// Adds a viewer: it gets what the recorder was handed before, and then all that happens from now on.
     pub(super) fn subscribe(&mut self, history: bool) -> super::control::Subscription {
         let (sender, live) = mpsc::channel(VIEWER_QUEUE_MAX);
         let history = match history {
-            // The recorder answers within the time of one write; a stuck disk must not hold up the session.
             true => self
                 .recorder
                 .flush()
-                .and_then(|answer| answer.recv_timeout(Duration::from_millis(500)).ok())
-                .map(|bytes| (Recorder::path(&self.run_dir), bytes)),
-            false => None,
+                .map_or(History::Lost, |written| History::File(Recorder::path(&self.run_dir), written)),
+            false => History::Unwanted,
         };
         self.viewers.push(Viewer { live: sender, skipped: 0 });
         super::control::Subscription { history, live, _farewell: self.farewell.0.clone() }

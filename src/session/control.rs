@@ -37,6 +37,9 @@ const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// Live events waiting for a viewer at most; a slower viewer misses the rest, and is told how many.
 pub const VIEWER_QUEUE_MAX: usize = 4096;
 
+/// How long a viewer waits for the recorder to have written what happened before.
+const HISTORY_TIME: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// What the session answers a connection.
 pub enum Answer {
     /// A message.
@@ -49,12 +52,22 @@ pub enum Answer {
 
 /// A viewer's share of the event stream.
 pub struct Subscription {
-    /// The event file and its length in bytes at the time of subscription; `None` for live events only.
-    pub history: Option<(PathBuf, u64)>,
+    /// The events until then, if they are wanted.
+    pub history: History,
     /// What happens from then on.
     pub live: mpsc::Receiver<Live>,
     /// Held until the viewer has read everything: the session waits for that a moment before it ends.
     pub _farewell: mpsc::Sender<()>,
+}
+
+/// The events before a subscription.
+pub enum History {
+    /// Not wanted.
+    Unwanted,
+    /// In this file, as far as the recorder will say once it has written them all: the disk may be slow.
+    File(PathBuf, std::sync::mpsc::Receiver<u64>),
+    /// The recorder has failed, or is behind by more than it can remember.
+    Lost,
 }
 
 /// An item of the live stream.
@@ -182,9 +195,16 @@ async fn capture(stream: UnixStream, inputs: mpsc::Sender<Input>, of: CaptureOf)
 }
 
 async fn stream_events(mut stream: UnixStream, mut subscription: Subscription) -> Result<(), FrameError> {
-    if let Some((path, bytes)) = subscription.history {
-        stream = send_history(stream, path, bytes).await?;
-        send(&mut stream, &Response::Live).await?;
+    match subscription.history {
+        History::Unwanted => {}
+        History::File(path, written) => {
+            stream = send_history(stream, path, written).await?;
+            send(&mut stream, &Response::Live).await?;
+        }
+        History::Lost => {
+            send(&mut stream, &lost()).await?;
+            send(&mut stream, &Response::Live).await?;
+        }
     }
     while let Some(item) = subscription.live.recv().await {
         match item {
@@ -195,11 +215,25 @@ async fn stream_events(mut stream: UnixStream, mut subscription: Subscription) -
     Ok(())
 }
 
-/// Copies events from the file to the client, off the session's thread: a client that reads slowly holds up nobody.
-async fn send_history(stream: UnixStream, path: PathBuf, bytes: u64) -> Result<UnixStream, FrameError> {
+fn lost() -> Response {
+    Response::Refused("the events so far cannot be read: the run's disk is full, broken or too slow".into())
+}
+
+/// Copies events from the file to the client once they are written, off the session's thread: neither a slow disk nor a client that
+/// reads slowly holds up anybody else.
+async fn send_history(
+    stream: UnixStream,
+    path: PathBuf,
+    written: std::sync::mpsc::Receiver<u64>,
+) -> Result<UnixStream, FrameError> {
     let std_stream = stream.into_std()?;
     let copied: Result<StdStream, FrameError> = tokio::task::spawn_blocking(move || {
         std_stream.set_nonblocking(false)?;
+        let Ok(bytes) = written.recv_timeout(HISTORY_TIME) else {
+            frame::write(&mut &std_stream, &lost())?;
+            std_stream.set_nonblocking(true)?;
+            return Ok(std_stream);
+        };
         let file = BufReader::new(File::open(&path)?.take(bytes));
         let mut reader = log::Reader::new(file).map_err(std::io::Error::other)?;
         let mut out = std::io::BufWriter::new(&std_stream);
@@ -245,4 +279,59 @@ pub async fn read_frame<T: DeserializeOwned>(
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
     frame::decode(&body)
+}
+
+#[cfg(test)]
+mod tests {
+    use dtwn_proto::{
+        event::{Level, What},
+        frame::BODY_BYTES_MAX,
+    };
+
+    use super::*;
+    use crate::session::recorder::Recorder;
+
+    /// What a viewer hears first.
+    async fn heard(history: History) -> (Vec<Response>, tokio::task::JoinHandle<Result<(), FrameError>>) {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        // Nothing happens later: the stream ends with what was before.
+        let live = mpsc::channel(1).1;
+        let subscription = Subscription { history, live, _farewell: mpsc::channel(1).0 };
+        let serving = tokio::spawn(stream_events(ours, subscription));
+        let mut all = Vec::new();
+        while let Ok(response) = read_frame::<Response>(&mut theirs, BODY_BYTES_MAX).await {
+            all.push(response);
+        }
+        (all, serving)
+    }
+
+    #[tokio::test]
+    async fn a_viewer_gets_what_was_before_however_late_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let recorder = Recorder::start(dir.path()).unwrap();
+        let what = What::Notice { level: Level::Info, text: "long ago".into() };
+        recorder.record(Event { node: "bs1".into(), sequence: 0, at_ns: 1, wall_unix_ns: 0, what });
+        let length = recorder.flush().unwrap().recv().unwrap();
+        let (answer, written) = std::sync::mpsc::sync_channel(1);
+        // Longer than the session itself could ever wait for its disk.
+        let slow = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(800));
+            answer.send(length)
+        });
+        let (all, serving) = heard(History::File(Recorder::path(dir.path()), written)).await;
+        slow.join().unwrap().unwrap();
+        serving.await.unwrap().unwrap();
+        assert!(matches!(&all[..], [Response::Event(event), Response::Live] if event.at_ns == 1), "{all:?}");
+    }
+
+    #[tokio::test]
+    async fn a_viewer_is_told_that_what_was_before_is_lost() {
+        let (dropped, written) = std::sync::mpsc::sync_channel(1);
+        drop(dropped);
+        for history in [History::Lost, History::File("none".into(), written)] {
+            let (all, serving) = heard(history).await;
+            serving.await.unwrap().unwrap();
+            assert!(matches!(&all[..], [Response::Refused(_), Response::Live]), "{all:?}");
+        }
+    }
 }
