@@ -34,7 +34,8 @@ fn iperf3_server(session: &Session, node: &str) -> Running {
 }
 
 fn counters_hold_what_iperf3_sent(rig: &Rig) {
-    let session = rig.up(&["--set", "link.uplink.rate=20 Mbit/s"]);
+    // iperf3 catches up in one burst when the machine was busy elsewhere: the queue must hold that.
+    let session = rig.up(&["--set", "link.uplink.rate=20 Mbit/s", "--set", "link.uplink.queue=1 MB"]);
     session.silence();
     let server = iperf3_server(&session, "mbs");
     let before = session.link("bs1>mbs")["counters"].clone();
