@@ -18,7 +18,12 @@ use crossterm::{
     },
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use ratatui::{Terminal, backend::CrosstermBackend, buffer::Buffer, layout::Rect};
+use ratatui::{
+    Terminal,
+    backend::CrosstermBackend,
+    buffer::Buffer,
+    layout::{Position, Rect},
+};
 
 use super::{model::Msg, view::Hits};
 use crate::error::{Error, Result};
@@ -67,8 +72,11 @@ impl Screen {
 
     /// Forgets what the terminal shows: the next frame is drawn whole.
     pub fn forget(&mut self) {
-        // A terminal that cannot be cleared shows it at the next frame.
-        let _ = self.terminal.as_mut().map(Terminal::clear);
+        let Some(terminal) = &mut self.terminal else { return };
+        // Not `Terminal::clear`: that asks the terminal where its cursor is, and the answer goes to the thread that reads keys,
+        // so that each resize would wait for two seconds and then clear nothing. A terminal that cannot be cleared shows it at the
+        // next frame.
+        let _ = terminal.size().and_then(|size| terminal.resize(Rect::from((Position::ORIGIN, size))));
     }
 
     /// Sets the modes up again after somebody else had the terminal.
@@ -147,7 +155,7 @@ mod tests {
 
     use nix::{
         fcntl::{FcntlArg, FdFlag, fcntl},
-        pty::openpty,
+        pty::{Winsize, openpty},
         sys::termios::{LocalFlags, tcgetattr},
     };
 
@@ -175,6 +183,45 @@ mod tests {
         assert!(matches!(inbox.recv(), Ok(Msg::TerminalGone)));
         drop(screen);
         std::process::exit(3);
+    }
+
+    /// What the test below runs in a terminal that answers no question.
+    #[test]
+    #[ignore = "takes the terminal: only for the test that looks on"]
+    fn takes_the_terminal_and_draws_twice() {
+        let mut screen = Screen::open(true).unwrap();
+        let mut draw = || {
+            let paint = |area: Rect, buffer: &mut Buffer| {
+                buffer.set_string(area.x, area.y, "shown", ratatui::style::Style::new());
+                Hits::default()
+            };
+            screen.draw(paint).unwrap();
+            screen.forget();
+        };
+        draw();
+        draw();
+        std::process::exit(3);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_drawn_again_without_asking_the_terminal() {
+        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = openpty(&size, None).unwrap();
+        let input = || pty.slave.try_clone().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "tui::terminal::tests::takes_the_terminal_and_draws_twice"])
+            .args(["--ignored", "--nocapture"])
+            .stdin(input())
+            .stdout(input())
+            .stderr(input())
+            .spawn()
+            .unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(3));
+        let mut bytes = vec![0; 64 * 1024];
+        let count = std::fs::File::from(pty.master).read(&mut bytes).unwrap();
+        let text = String::from_utf8_lossy(&bytes[..count]);
+        assert_eq!(text.matches("shown").count(), 2, "{text:?}");
+        assert!(!text.contains("\u{1b}[6n"), "{text:?}");
     }
 
     #[test]
