@@ -1,11 +1,13 @@
 //! How fast base stations train beside the bare loop, what a round takes besides training and air, whether a base station's memory
-//! stays as it is, and how good federated models are beside a central one.
+//! stays as it is, how good federated models are beside a central one, and what a bad base station does to them.
 
 #[path = "training/accuracy.rs"]
 mod accuracy;
 mod common;
 #[path = "training/memory.rs"]
 mod memory;
+#[path = "training/poison.rs"]
+mod poison;
 #[path = "training/round.rs"]
 mod round;
 #[path = "training/speed.rs"]
@@ -32,10 +34,10 @@ struct Arguments {
     /// Only these blocks.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Block>,
-    /// Folder with CIFAR-10's binary files, whole or a part, for the accuracy; without it, on the synthetic set.
+    /// Folder with CIFAR-10's binary files, whole or a part, for accuracy and poison; without it, on the synthetic set.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Rounds of the accuracy; 24 by default, which take 20 minutes on two cores.
+    /// Rounds of accuracy and poison in place of their own.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(2..=1000))]
     rounds: Option<u64>,
     #[command(flatten)]
@@ -53,6 +55,8 @@ enum Block {
     Memory,
     /// Accuracy by round, beside central training.
     Accuracy,
+    /// What one bad base station of five does to it.
+    Poison,
 }
 
 /// What every block gets.
@@ -67,7 +71,7 @@ pub struct Bench {
     pub quick: bool,
     /// CIFAR-10's folder.
     pub data: Option<PathBuf>,
-    /// Rounds of the accuracy.
+    /// Rounds of accuracy and poison in place of their own.
     pub rounds: Option<u64>,
 }
 
@@ -141,6 +145,7 @@ fn main() -> Result<()> {
             Block::Round => round::measure(&bench, &mut report),
             Block::Memory => memory::measure(&bench, &mut report),
             Block::Accuracy => accuracy::measure(&bench, &mut report),
+            Block::Poison => poison::measure(&bench, &mut report),
         };
         done.map_err(|error| format!("{block:?}: {error}"))?;
     }

@@ -19,7 +19,7 @@ use crate::{
 /// The issue: within so much of central training.
 const GAP_MAX: f64 = 0.03;
 /// Users of the paper's network.
-const USERS: u64 = 100;
+pub const USERS: u64 = 100;
 /// A record of CIFAR-10's binary layout.
 const RECORD_BYTES: u64 = 3073;
 /// Samples of a user on the synthetic set.
@@ -36,10 +36,7 @@ const CENTRAL: [&str; 4] = ["--set", "learning.batch=50", "--set", "learning.lea
 /// Trains by rounds without a network, then centrally, then some rounds of the real network.
 pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     let rounds = bench.rounds.unwrap_or(if bench.quick { 2 } else { 24 });
-    let each = match &bench.data {
-        Some(dir) => records(dir)? / USERS,
-        None => SYNTHETIC_EACH,
-    };
+    let each = samples_each(bench)?;
     let topology = topology(bench, each)?;
     let told = |line: &Value| {
         format!(
@@ -132,8 +129,6 @@ fn describe(curve: &[f64]) -> String {
 fn topology(bench: &Bench, each: u64) -> Result<PathBuf> {
     let paper = fs::read_to_string(Bench::paper())?;
     let ours = "samples = { min = 300, max = 700, total = 10000 }";
-    let data = bench.data.as_ref().map(|dir| format!("data = {:?}\n", dir.display().to_string()));
-    let learning = format!("[learning]\n{LEARNING}{}\n", data.unwrap_or_default());
     let text = paper.replace(ours, &format!("samples = {each}"));
     if text == paper {
         return Err(format!("{} has changed: no users with {ours}", Bench::paper().display()).into());
@@ -146,8 +141,19 @@ fn topology(bench: &Bench, each: u64) -> Result<PathBuf> {
     // All samples of every twin in every round, as in central training.
     let after = after.replace("policy = \"maddpg\"", "policy = \"fixed\"");
     let path = bench.scratch.path().join("accuracy.toml");
-    fs::write(&path, format!("{before}\n{after}\n{learning}"))?;
+    fs::write(&path, format!("{before}\n{after}\n{}", learning(bench)))?;
     Ok(path)
+}
+
+/// How twins train here, and on what.
+pub fn learning(bench: &Bench) -> String {
+    let data = bench.data.as_ref().map(|dir| format!("data = {:?}\n", dir.display().to_string()));
+    format!("[learning]\n{LEARNING}{}", data.unwrap_or_default())
+}
+
+/// Samples of each user.
+pub fn samples_each(bench: &Bench) -> Result<u64> {
+    bench.data.as_ref().map_or(Ok(SYNTHETIC_EACH), |dir| Ok(records(dir)? / USERS))
 }
 
 /// Training samples in a folder of CIFAR-10's files.
