@@ -97,13 +97,14 @@ fn paper_leaves_the_association_something_to_decide() {
 fn paper_fits_two_cores() {
     let plan = plan("paper.toml");
     let live = average_terms(&plan, Payload::Aggregate);
-    assert!(live.total_s() * plan.dilation <= 27.5, "{live:?}");
-    // The machine trains 1300 samples a second, all BSs together: every BS must be slower than that, or it overruns.
+    assert!(live.total_s() * plan.dilation <= 42.0, "{live:?}");
+    // The machine trains 800 samples a second beside the network, all BSs together: every BS must be slower than that, or it
+    // overruns.
     let loads = plan.average_loads(0);
-    let machine_s = loads.iter().map(|bs| bs.samples).sum::<f64>() / 1300.0;
+    let machine_s = loads.iter().map(|bs| bs.samples).sum::<f64>() / 800.0;
     let cycles = plan.topology().cost.cycles_per_sample;
     for bs in &loads {
-        assert!(bs.samples * cycles / bs.cpu.get() * plan.dilation > 1.1 * machine_s, "{bs:?}");
+        assert!(bs.samples * cycles / bs.cpu.get() * plan.dilation > machine_s, "{bs:?}");
     }
     // All downlinks busy at once, on the host's clock.
     let downlink = |slot| plan.offered(slot).downlink.in_wall(plan.dilation).get();
@@ -134,9 +135,9 @@ fn small_and_scale_are_what_their_comments_say() {
     let rates = |bs: &BsLoad| ((bs.uplink.get() / 1e3).round(), (bs.downlink.get() / 1e3).round());
     assert!(loads.iter().all(|bs| rates(bs) == (111_000.0, 444_000.0)), "{loads:?}");
     let offered = small.offered(0);
-    assert!(offered.downlink.in_wall(small.dilation) < BitsPerSecond::new(0.9e9), "{offered:?}");
+    assert!(offered.downlink.in_wall(small.dilation) < BitsPerSecond::new(0.61e9), "{offered:?}");
     let round_s = terms(&small.topology().cost, &loads).total_s() * small.dilation;
-    assert!(round_s < 8.0, "{round_s}");
+    assert!(round_s < 11.0, "{round_s}");
 
     let scale = plan("scale-100.toml");
     assert_eq!((scale.bs_count(), scale.user_count(), scale.nodes.len()), (100, 0, 101));

@@ -40,7 +40,7 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         part("a round, from one end to the next", of(|parts| parts.round_ms)),
         part("model to the slowest BS", of(|parts| parts.down_ms)),
         part("training there", of(|parts| parts.train_ms)),
-        part("model from there", of(|parts| parts.up_ms)),
+        part("model from there to MBS and verifiers", of(|parts| parts.up_ms)),
         Row {
             measured: format!(
                 "{:.1} % of the round ({:.1} to {:.1}, {} rounds); {overruns} compute overruns",
@@ -53,7 +53,7 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
             met: Some(share <= OVERHEAD_MAX),
             verdict,
             figures,
-            ..Row::new("round", Load::Idle, "all else: aggregation, verification, blocks")
+            ..Row::new("round", Load::Idle, "all else: decision, aggregation, verification, blocks")
         },
     ]);
     Ok(())
@@ -97,17 +97,31 @@ fn parts(events: &[Value]) -> Vec<Parts> {
             let found = within.iter().find(|what| what["kind"] == kind && what[end] == bs);
             found.and_then(|what| what["measured_ms"].as_f64())
         };
-        let trained = events.iter().filter(|event| {
-            event["what"]["type"] == "local_model"
-                && event["at_ns"].as_i64().is_some_and(|at| from < at && at <= to)
-        });
-        let paths = trained.filter_map(|event| {
+        let at_round = |event: &&Value| event["at_ns"].as_i64().is_some_and(|at| from < at && at <= to);
+        let of_type = |kind: &'static str| {
+            events.iter().filter(at_round).filter(move |event| event["what"]["type"] == kind)
+        };
+        // A model counts once the MBS has it and enough producers have seen that it is good: they get it by relays.
+        let slowest_way = |owner: &str, round: &Value| {
+            let verifiers: Vec<&str> = of_type("verification")
+                .filter(|event| event["what"]["owner"] == owner && event["what"]["round"] == *round)
+                .filter_map(|event| event["node"].as_str())
+                .collect();
+            let relays = within.iter().filter(|what| {
+                what["kind"] == "model-relay"
+                    && what["from"] == owner
+                    && what["to"].as_str().is_some_and(|to| verifiers.contains(&to))
+            });
+            let relayed = relays.filter_map(|what| what["measured_ms"].as_f64());
+            transfer("model-up", "from", owner).map(|up| relayed.fold(up, f64::max))
+        };
+        let paths = of_type("local_model").filter_map(|event| {
             let bs = event["node"].as_str()?;
             Some(Parts {
                 round_ms: (to - from) as f64 / 1e6,
                 down_ms: transfer("model-down", "to", bs)?,
                 train_ms: event["what"]["train_ms"].as_f64()?,
-                up_ms: transfer("model-up", "from", bs)?,
+                up_ms: slowest_way(bs, &event["what"]["round"])?,
             })
         });
         // The smallest overhead is along the way that took longest.

@@ -36,7 +36,10 @@ use super::{
 use crate::{
     agent::{AgentError, Node},
     chain::{ChainHandle, ChainNews},
-    learning::work::{Done, Job, Worker},
+    learning::{
+        learner::Judgement,
+        work::{Done, Job, Worker},
+    },
 };
 
 /// By how much a model may take longer than Eq. 15 says before it is asked for, in emulated seconds, and how many times as long.
@@ -107,6 +110,10 @@ pub(super) struct Training {
     /// f in this round.
     cpu: Option<Hertz>,
     waiting: Option<Waiting>,
+    /// What is told of our model that has gone, once it has been judged.
+    unreported: Option<LocalModel>,
+    /// The judgement on our model of a round.
+    judged: Option<(u64, Option<Judgement>)>,
     /// The model that we sent last, its round and digest.
     sent: Option<(u64, ModelDigest, Bytes)>,
     /// A round for which there was nothing to train, with its global model.
@@ -141,6 +148,8 @@ impl Training {
             began_ns: 0,
             cpu: node.me().cpu,
             waiting: None,
+            unreported: None,
+            judged: None,
             sent: None,
             idle: None,
             bs: BsId(0),
@@ -260,7 +269,8 @@ impl Training {
             Turn::Paced => {
                 let Some(waiting) = self.waiting.take() else { return Ok(None) };
                 let round = waiting.report.round;
-                node.reporter.event(What::LocalModel(waiting.report));
+                self.unreported = Some(waiting.report);
+                self.report(node);
                 let digest = self.record(round, &waiting.body);
                 self.sent = Some((round, digest, waiting.body.clone()));
                 return Ok(Some(Word::Model(round, waiting.body)));
@@ -272,14 +282,18 @@ impl Training {
     fn take(&mut self, node: &Node, twins: &mut Twins, current: u64, done: Done) -> Option<Word> {
         match done {
             Done::Held(held) => twins.hold(&held),
-            Done::Behaviour { round, models } => twins.behave(round, &models),
+            Done::Behaviour { round, judgement, models } => {
+                self.judged = Some((round, judgement));
+                self.report(node);
+                twins.behave(round, &models);
+            }
             Done::Idle { round, global } => {
                 if round == current {
                     self.idle = Some((round, global));
                     return Some(Word::Idle(round));
                 }
             }
-            Done::Trained { round, body, twins: trained, samples, loss, judgement, train, aggregate } => {
+            Done::Trained { round, body, twins: trained, samples, loss, train, aggregate } => {
                 if round < current {
                     return None;
                 }
@@ -293,8 +307,8 @@ impl Training {
                     twins: u32::try_from(trained).unwrap_or(u32::MAX),
                     samples,
                     loss,
-                    held_out_loss: judgement.map(|judged| judged.loss),
-                    held_out_accuracy: judgement.map(|judged| judged.accuracy),
+                    held_out_loss: None,
+                    held_out_accuracy: None,
                     bytes: body.len() as u64,
                     train_wall_ms: millis(train),
                     aggregate_wall_ms: millis(aggregate),
@@ -337,6 +351,15 @@ impl Training {
             Done::Global { .. } => {}
         }
         None
+    }
+
+    /// Tells of our model once it has gone and has been judged, whichever is later.
+    fn report(&mut self, node: &Node) {
+        let Some((judged_round, judgement)) = self.judged else { return };
+        let Some(mut report) = self.unreported.take_if(|report| report.round == judged_round) else { return };
+        report.held_out_loss = judgement.map(|judged| judged.loss);
+        report.held_out_accuracy = judgement.map(|judged| judged.accuracy);
+        node.reporter.event(What::LocalModel(report));
     }
 
     /// Puts the model that we send on record; its digest.

@@ -104,11 +104,14 @@ pub enum Done {
         /// The global model of that round.
         global: Bytes,
     },
-    /// The behaviour models that a round has left: BLAKE3 of the parameters, and their bytes as f32. Follows [`Done::Trained`].
+    /// What is told of a round's training once nobody waits for it: how good our model is, and the behaviour models that are left.
+    /// Follows [`Done::Trained`].
     Behaviour {
         /// Which round.
         round: u64,
-        /// By twin.
+        /// How good the model is on our samples.
+        judgement: Option<Judgement>,
+        /// By twin: BLAKE3 of the parameters, and their bytes as f32.
         models: Vec<(UserId, blake3::Hash, u64)>,
     },
     /// Our own model.
@@ -123,8 +126,6 @@ pub enum Done {
         samples: u64,
         /// Mean loss over the twins, weighted by samples, in nats.
         loss: f64,
-        /// How good it is on our samples.
-        judgement: Option<Judgement>,
         /// Wall time of training.
         train: Duration,
         /// Wall time of Eq. 4.
@@ -210,10 +211,11 @@ impl Worker {
                     return;
                 }
                 // What waits for the model need not wait for this too.
-                if let Some(round) = trained
-                    && done.blocking_send(works.behaviour(round)).is_err()
-                {
-                    return;
+                if let Some(round) = trained {
+                    let after = works.after(round).unwrap_or_else(|error| Done::Failed(error.to_string()));
+                    if done.blocking_send(after).is_err() {
+                        return;
+                    }
                 }
             }
         })?;

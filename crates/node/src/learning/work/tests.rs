@@ -141,7 +141,8 @@ fn twins_change_between_rounds_and_leave_their_models() {
     assert_eq!((of(9), of(2)), (Some((0, vec![3.0, 4.0])), None));
     let job = Job::Train { round: 1, global: body(&[0.0, 0.0]), fractions: None };
     let Done::Trained { twins: 2, .. } = next(&worker, &mut done, job) else { panic!() };
-    let Done::Behaviour { round: 1, models } = done.blocking_recv().unwrap() else { panic!() };
+    let Done::Behaviour { round: 1, judgement, models } = done.blocking_recv().unwrap() else { panic!() };
+    assert!(judgement.unwrap().loss < 2.0);
     let half = digest(&[0.5, 0.5]);
     assert_eq!(models, [(UserId(2), half, 8), (UserId(9), half, 8)]);
     let released = vec![UserId(2), UserId(9)];

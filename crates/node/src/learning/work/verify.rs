@@ -25,9 +25,9 @@ pub(super) struct Bounds {
 pub(super) struct Yardstick {
     /// The round.
     pub(super) round: u64,
-    /// The global model that it began from, and how good that is on one's own samples.
+    /// The global model that it began from.
     pub(super) global: Vec<f32>,
-    /// See `global`.
+    /// How good that is on one's own samples; judged once one's own model is made, as nothing waits for it before.
     pub(super) before: Option<Judgement>,
     /// One's own model, as it was trained; `None` where there was nothing to train.
     pub(super) own: Option<Vec<f32>>,

@@ -226,7 +226,14 @@ impl Works {
         Done::Held(twins.iter().filter_map(data).collect())
     }
 
-    pub(super) fn behaviour(&self, round: u64) -> Done {
+    /// What a round's training leaves to be done once its model is on its way: to judge it and what it began from.
+    pub(super) fn after(&mut self, round: u64) -> Result<Done, LearnerError> {
+        let mut judgement = None;
+        if let Some(yardstick) = &mut self.yardstick {
+            yardstick.before = self.learner.judge(&yardstick.global)?;
+            let own = yardstick.own.as_deref();
+            judgement = own.map(|own| self.learner.judge(own)).transpose()?.flatten();
+        }
         let models: Vec<_> = self
             .models()
             .iter()
@@ -234,13 +241,12 @@ impl Works {
             .map(|(twin, (_, model))| (*twin, Arc::clone(model)))
             .collect();
         let models = models.into_iter().map(|(twin, model)| (twin, digest(&model), 4 * model.len() as u64));
-        Done::Behaviour { round, models: models.collect() }
+        Ok(Done::Behaviour { round, judgement, models: models.collect() })
     }
 
     fn train(&mut self, round: u64, body: &Bytes, fractions: Option<&[f64]>) -> Result<Done, LearnerError> {
         let global = self.decode(body)?;
-        let before = self.learner.judge(&global)?;
-        let yardstick = self.yardstick.insert(Yardstick { round, global, before, own: None });
+        let yardstick = self.yardstick.insert(Yardstick { round, global, before: None, own: None });
         let began = Instant::now();
         let mut models: Vec<Trained> = Vec::new();
         let twins = self.learner.twins();
@@ -252,6 +258,7 @@ impl Works {
         }
         let train = began.elapsed();
         if models.is_empty() {
+            yardstick.before = self.learner.judge(&yardstick.global)?;
             return Ok(Done::Idle { round, global: body.clone() });
         }
         let samples: u64 = models.iter().map(|model| model.samples).sum();
@@ -266,7 +273,6 @@ impl Works {
         let (count, passed) = (models.len(), models.iter().map(|model| model.passed).sum());
         let kept = twins.into_iter().zip(models);
         self.models().extend(kept.map(|(twin, model)| (twin, (round, Arc::new(model.parameters)))));
-        let judgement = self.learner.judge(&own)?;
         // Others are held against what was trained, whatever is sent.
         if let Some(yardstick) = &mut self.yardstick {
             yardstick.own = Some(own.clone());
@@ -275,16 +281,7 @@ impl Works {
             }
         }
         let body = self.encode(round, &own);
-        Ok(Done::Trained {
-            round,
-            body,
-            twins: count,
-            samples: passed,
-            loss,
-            judgement,
-            train,
-            aggregate: aggregated,
-        })
+        Ok(Done::Trained { round, body, twins: count, samples: passed, loss, train, aggregate: aggregated })
     }
 
     fn verify(&mut self, round: u64, owner: usize, body: &[u8]) -> Result<Done, LearnerError> {
