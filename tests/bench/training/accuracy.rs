@@ -24,18 +24,20 @@ pub const USERS: u64 = 100;
 const RECORD_BYTES: u64 = 3073;
 /// Samples of a user on the synthetic set.
 const SYNTHETIC_EACH: u64 = 80;
+/// Values of a curve that are told.
+const TOLD: usize = 12;
 /// Rounds of the real network that are set beside those without one.
 const NETWORKED: u64 = 2;
-/// How twins train here. Of what was tried on CIFAR-10's images, this came furthest: momentum and longer steps threw the first
-/// rounds, shorter ones took more rounds.
-const LEARNING: &str = "learner = \"torch\"\nfraction = 1.0\nepochs = 5\nbatch = 10\nlearning_rate = 0.1\n\
+/// How twins train here. Of what was tried on CIFAR-10's images, this came furthest with as many samples: more passes a round let
+/// twins drift apart, momentum and longer steps threw the first rounds.
+const LEARNING: &str = "learner = \"torch\"\nfraction = 1.0\nepochs = 1\nbatch = 5\nlearning_rate = 0.08\n\
                         momentum = 0.0\ntest_samples = 10000\ndeadline = \"10 min\"\n";
 /// What becomes of that in central training: its own best, so that it is no straw man.
 const CENTRAL: [&str; 4] = ["--set", "learning.batch=50", "--set", "learning.learning_rate=0.05"];
 
 /// Trains by rounds without a network, then centrally, then some rounds of the real network.
 pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
-    let rounds = bench.rounds.unwrap_or(if bench.quick { 2 } else { 24 });
+    let rounds = bench.rounds.unwrap_or(if bench.quick { 2 } else { 120 });
     let each = samples_each(bench)?;
     let topology = topology(bench, each)?;
     let told = |line: &Value| {
@@ -48,8 +50,14 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     };
     let count = rounds.to_string();
     eprintln!("{rounds} rounds of 5 BSs and {USERS} users of {each} samples, without a network");
-    let federated =
-        bench.follow(bench.train("train-federated", &topology).args(["--json", "--rounds", &count]), told)?;
+    let federated = bench.follow(
+        bench
+            .train("train-federated", &topology)
+            .args(["--json", "--rounds", &count])
+            // Base stations judge their models, which costs time and changes nothing here.
+            .args(["--set", "learning.validation_samples=10"]),
+        told,
+    )?;
     eprintln!("centrally, as many samples");
     let central = bench.follow(
         bench
@@ -120,9 +128,10 @@ fn describe(curve: &[f64]) -> String {
     // Round 0 is the untrained model.
     let trained = curve.get(1..).unwrap_or_default();
     let best = trained.iter().copied().fold(f64::NAN, f64::max);
-    let by_round: Vec<String> = trained.iter().map(percent).collect();
+    let every = trained.len().div_ceil(TOLD).max(1);
+    let some: Vec<String> = trained.iter().skip(every - 1).step_by(every).map(percent).collect();
     let last = trained.last().map_or("?".to_owned(), percent);
-    format!("{last} % (best {}; by round {})", percent(&best), by_round.join(" "))
+    format!("{last} % (best {}; after each {every} rounds {})", percent(&best), some.join(" "))
 }
 
 /// The paper's network with as many samples for each user, and how they are trained on.

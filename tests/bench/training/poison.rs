@@ -24,7 +24,7 @@ const KINDS: [&str; 4] = ["sign-flip", "noise", "label-flip", "nan"];
 /// One run without a bad BS, then each kind of bad one, verified and not.
 pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     let topology = topology(bench)?;
-    let rounds = bench.rounds.unwrap_or(if bench.quick { 2 } else { 10 });
+    let rounds = bench.rounds.unwrap_or(if bench.quick { 2 } else { 6 });
     let run = |what: &str, set: &[String]| -> Result<Value> {
         eprintln!("{rounds} rounds {what}");
         let (summary, _) = bench.run(&topology, rounds, set)?;
