@@ -663,13 +663,9 @@ pub struct TrainArgs {
 pub struct CompareArgs {
     /// The topology file.
     pub topology: PathBuf,
-    /// Which policies: random, average, greedy, optimal, static, maddpg.
-    #[arg(
-        long,
-        value_name = "NAMES",
-        value_delimiter = ',',
-        default_value = "random,average,greedy,optimal"
-    )]
+    /// Which policies: random, average, greedy, optimal, static, maddpg. By default those that need no file, and the topology's
+    /// own where it fits.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub policies: Vec<String>,
     /// How many held-out channel states.
     #[arg(long, value_name = "COUNT", default_value_t = 200)]

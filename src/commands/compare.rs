@@ -20,6 +20,8 @@ use crate::{
     exit,
 };
 
+/// What is compared unless others are named: the policies that need no file.
+const PLAIN: [&str; 4] = ["random", "average", "greedy", "optimal"];
 /// Schema of the JSON output.
 const SCHEMA: u32 = 1;
 
@@ -31,11 +33,7 @@ pub fn run(args: &CompareArgs) -> Result<u8> {
     let loaded = topology::load(&args.topology, &overrides_of(&args.overrides))?;
     let plan = Plan::new(&loaded.topology)?;
     let problem = Problem::new(&plan)?;
-    let mut policies = args
-        .policies
-        .iter()
-        .map(|name| policy_of(name, args, &loaded.topology, &problem))
-        .collect::<Result<Vec<_>>>()?;
+    let mut policies = policies_of(args, &loaded.topology, &problem)?;
     if args.instances == 0 || args.staleness > study::STALENESS_MAX {
         return Err(Error::Usage {
             what: "there is nothing to compare on".into(),
@@ -74,6 +72,22 @@ pub fn style() -> ProgressStyle {
 }
 
 /// The policy of that name for a topology.
+fn policies_of(args: &CompareArgs, topology: &Topology, problem: &Problem) -> Result<Vec<Box<dyn Policy>>> {
+    let named = |name: &str| policy_of(name, args, topology, problem);
+    if !args.policies.is_empty() {
+        return args.policies.iter().map(|name| named(name)).collect();
+    }
+    let mut policies = PLAIN.iter().map(|name| named(name)).collect::<Result<Vec<_>>>()?;
+    if let own @ (PolicyName::Static | PolicyName::Maddpg) = topology.association.policy {
+        match named(own.as_str()) {
+            Ok(policy) => policies.push(policy),
+            // Nobody asked for it, and what differs from the network that it is for may be the point of the comparison.
+            Err(error) => eprintln!("without {}: {error}", own.as_str()),
+        }
+    }
+    Ok(policies)
+}
+
 fn policy_of(
     name: &str,
     args: &CompareArgs,

@@ -8,6 +8,7 @@ use crate::common::Rig;
 fn paper(rig: &Rig) -> String {
     let path = rig.path().join("paper.toml");
     fs::write(&path, include_str!("../../topologies/paper.toml")).unwrap();
+    fs::write(rig.path().join("paper.policy"), include_str!("../../topologies/paper.policy")).unwrap();
     path.to_str().unwrap().to_owned()
 }
 
@@ -54,6 +55,10 @@ fn association_policies_that_do_not_fit_are_refused() {
     fs::write(&untrained, include_str!("../../topologies/small.toml")).unwrap();
     let untrained = untrained.to_str().unwrap();
     rig.run(["compare", untrained, "--policies", "maddpg"]).code(2).says("--policy-file");
+    // The topology's own is left out where it does not fit, unless it is asked for.
+    let twins = ["compare", &paper, "--instances", "1", "--json", "--set", "cost.payload=twins"];
+    rig.run(twins).ok().says("without maddpg");
+    rig.run(twins.into_iter().chain(["--policies", "maddpg"])).code(96);
     rig.run(["compare", &paper, "--staleness", "17"]).code(2).says("0 to 16");
     rig.run(["compare", &paper, "--set", "cost.theta_th=0.99"]).code(96).says("cost.theta_th");
     rig.run(["figures", "--out", "x", "--only", "4"]).code(2).says("--only 4");

@@ -116,6 +116,22 @@ fn paper_fits_two_cores() {
 }
 
 #[test]
+fn where_files_lie_and_how_long_a_run_takes_change_nothing_that_is_learned() {
+    let paper = loaded("paper.toml").topology;
+    let with = |change: fn(&mut Topology)| {
+        let mut other = paper.clone();
+        change(&mut other);
+        other.fingerprint().unwrap()
+    };
+    let same = paper.fingerprint().unwrap();
+    assert_eq!(with(|other| other.run.dilation *= 2.0), same);
+    // What a run calls its own copy.
+    assert_eq!(with(|other| other.association.file = Some("policy".into())), same);
+    assert_ne!(with(|other| other.association.file = None), same);
+    assert_ne!(with(|other| other.learning.epochs += 1), same);
+}
+
+#[test]
 fn lossy_is_paper_with_other_links() {
     let (mut paper, mut lossy) = (loaded("paper.toml").topology, loaded("lossy.toml").topology);
     assert!((lossy.link.uplink.loss.mean() - 0.0192).abs() < 1e-3, "{}", lossy.link.uplink.loss.mean());

@@ -48,7 +48,7 @@ pub enum PolicyName {
     Random,
     /// Equal K, b and τ.
     Average,
-    /// Subchannels by water-filling on broadcast times, twins by rate, data by processor.
+    /// Subchannels in eighths by proportional fairness, twins by rate, data by processor.
     Greedy,
     /// The exact optimum.
     Optimal,

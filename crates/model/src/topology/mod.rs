@@ -102,7 +102,7 @@ impl Topology {
     }
 
     /// The BLAKE3 hash, in hexadecimal, of what decides what a run learns: as [`hash`](Self::hash), whatever the run's duration,
-    /// dilation and restart policy are and wherever its data set lies.
+    /// dilation and restart policy are and wherever its data set and the file of its association policy lie.
     ///
     /// # Errors
     /// As [`render`](Self::render).
@@ -111,6 +111,8 @@ impl Topology {
         same.run = Run { name: self.run.name.clone(), seed: self.run.seed, ..Run::default() };
         // The set itself is told apart by its name; its files may have moved.
         same.learning.data = self.learning.data.as_ref().map(|_| "/".to_owned());
+        // A run keeps a copy of the policy's file under a name of its own.
+        same.association.file = self.association.file.as_ref().map(|_| "policy".to_owned());
         same.hash()
     }
 
