@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn the_small_network_on_a_small_machine() {
-        let text = report(&plan(include_str!("../../topologies/small.toml")), 1e9);
+        let text = report(&plan(include_str!("../../topologies/small.toml")), 8e8);
         insta::assert_snapshot!(text);
     }
 

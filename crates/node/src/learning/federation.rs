@@ -15,11 +15,10 @@ use dtwn_model::{
     Plan,
     plan::{NodePlan, Role},
 };
-use tokio::sync::mpsc::Receiver;
 
 use super::{
     learner::{self, Judgement, LearnerError, MakeLearner},
-    work::{Done, Job, Worker},
+    work::{Done, Job, Results, Worker},
 };
 
 /// A global model, and how it came to be.
@@ -40,7 +39,7 @@ pub struct Global {
 }
 
 /// A node's thread and what comes from it.
-struct Station(Worker, Receiver<Done>);
+struct Station(Worker, Results);
 
 /// The MBS and the BSs.
 pub struct Federation {

@@ -27,7 +27,7 @@ use crate::{
     chain::{self, ChainHandle, ChainNews},
     learning::{
         learner,
-        work::{Done, Job, Worker},
+        work::{Done, Job, Results, Worker},
     },
 };
 
@@ -119,7 +119,7 @@ struct Rounds {
     /// What opened the round.
     opening: Bytes,
     /// The thread that aggregates and judges, where models are trained.
-    learning: Option<(Worker, mpsc::Receiver<Done>)>,
+    learning: Option<(Worker, Results)>,
     /// Our part in decisions, where a policy makes them.
     chair: Option<Chair>,
     chain: Option<ChainHandle>,

@@ -22,10 +22,7 @@ use dtwn_proto::{
     event::{Level, LocalModel, Verification, What},
     node::ModelHeader,
 };
-use tokio::{
-    sync::{broadcast, mpsc},
-    time::Instant,
-};
+use tokio::{sync::broadcast, time::Instant};
 
 use super::{
     model,
@@ -38,7 +35,7 @@ use crate::{
     chain::{ChainHandle, ChainNews},
     learning::{
         learner::Judgement,
-        work::{Done, Job, Worker},
+        work::{Done, Job, Results, Worker},
     },
 };
 
@@ -94,7 +91,7 @@ pub(super) struct Training {
     worker: Worker,
     /// What the thread does to models now.
     poison: Option<Poison>,
-    results: mpsc::Receiver<Done>,
+    results: Results,
     news: Option<broadcast::Receiver<ChainNews>>,
     chain: Option<ChainHandle>,
     names: Vec<String>,
@@ -431,7 +428,7 @@ async fn at(until: Option<Instant>) {
 ///
 /// # Errors
 /// When this program cannot train, or no thread can be started.
-pub(super) fn worker(node: &Node) -> Result<Option<(Worker, mpsc::Receiver<Done>)>, AgentError> {
+pub(super) fn worker(node: &Node) -> Result<Option<(Worker, Results)>, AgentError> {
     if !node.plan.topology().learning.trains() {
         return Ok(None);
     }

@@ -10,7 +10,12 @@ mod tests;
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{Arc, Mutex, mpsc as channel},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc as channel,
+    },
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -153,20 +158,54 @@ pub enum Done {
 /// The way to the thread.
 #[derive(Debug, Clone)]
 pub struct Worker {
-    jobs: channel::SyncSender<Job>,
+    jobs: channel::SyncSender<Option<Job>>,
     models: Models,
 }
 
+/// What comes from the thread. Dropping it ends the thread, and waits until it has: libtorch takes itself down when `main` returns, and
+/// a thread that still computes then would crash the program.
+#[derive(Debug)]
+pub struct Results {
+    done: mpsc::Receiver<Done>,
+    jobs: channel::SyncSender<Option<Job>>,
+    stop: Stop,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Tells the thread to end; it looks at it between twins.
+type Stop = Arc<AtomicBool>;
+
+impl Results {
+    /// The next one; `None` when the thread has ended.
+    pub async fn recv(&mut self) -> Option<Done> {
+        self.done.recv().await
+    }
+
+    /// As [`recv`](Self::recv), outside asynchronous code.
+    pub fn blocking_recv(&mut self) -> Option<Done> {
+        self.done.blocking_recv()
+    }
+}
+
+impl Drop for Results {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.done.close();
+        // Wakes a thread that waits for a job; with a full queue it does not wait.
+        let _ = self.jobs.try_send(None);
+        if let Some(thread) = self.thread.take() {
+            // One that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
 impl Worker {
-    /// Starts the thread; it ends when the worker is dropped.
+    /// Starts the thread; it ends when the results are dropped.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(
-        plan: &Plan,
-        node: &NodePlan,
-        make: MakeLearner,
-    ) -> std::io::Result<(Self, mpsc::Receiver<Done>)> {
+    pub fn start(plan: &Plan, node: &NodePlan, make: MakeLearner) -> std::io::Result<(Self, Results)> {
         Self::start_in(plan, node, make, None)
     }
 
@@ -179,46 +218,22 @@ impl Worker {
         node: &NodePlan,
         make: MakeLearner,
         state_dir: Option<&Path>,
-    ) -> std::io::Result<(Self, mpsc::Receiver<Done>)> {
+    ) -> std::io::Result<(Self, Results)> {
         let (jobs, queue) = channel::sync_channel(JOBS_MAX);
         let (done, results) = mpsc::channel(JOBS_MAX);
         let (plan, node, state_dir) = (plan.clone(), node.clone(), state_dir.map(Path::to_owned));
-        let models = Models::default();
-        let behaviour = Arc::clone(&models);
-        std::thread::Builder::new().name("learning".into()).spawn(move || {
+        let (models, stop) = (Models::default(), Stop::default());
+        let (behaviour, told) = (Arc::clone(&models), Arc::clone(&stop));
+        let thread = std::thread::Builder::new().name("learning".into()).spawn(move || {
             let made = make(&plan, &node)
-                .and_then(|learner| Works::new(learner, behaviour, &plan, &node, state_dir.as_deref()));
-            let mut works = match made {
-                Ok(works) => works,
-                Err(error) => {
-                    // Nobody left to tell is no error.
-                    let _ = done.blocking_send(Done::Failed(error.to_string()));
-                    return;
-                }
-            };
-            let first = works.learner.twins();
-            if !first.is_empty() && done.blocking_send(works.held(&first)).is_err() {
-                return;
-            }
-            while let Ok(job) = queue.recv() {
-                let result = works.run(job).unwrap_or_else(|error| Some(Done::Failed(error.to_string())));
-                let Some(result) = result else { continue };
-                let trained = match &result {
-                    Done::Trained { round, .. } => Some(*round),
-                    _ => None,
-                };
-                if done.blocking_send(result).is_err() {
-                    return;
-                }
-                // What waits for the model need not wait for this too.
-                if let Some(round) = trained {
-                    let after = works.after(round).unwrap_or_else(|error| Done::Failed(error.to_string()));
-                    if done.blocking_send(after).is_err() {
-                        return;
-                    }
-                }
+                .and_then(|learner| Works::new(learner, behaviour, told, &plan, &node, state_dir.as_deref()));
+            match made {
+                Ok(works) => work(works, &queue, &done),
+                // Nobody left to tell is no error.
+                Err(error) => drop(done.blocking_send(Done::Failed(error.to_string()))),
             }
         })?;
+        let results = Results { done: results, jobs: jobs.clone(), stop, thread: Some(thread) };
         Ok((Self { jobs, models }, results))
     }
 
@@ -231,7 +246,36 @@ impl Worker {
     /// Queues a job; `false` when there are too many, or the thread has ended.
     #[must_use]
     pub fn ask(&self, job: Job) -> bool {
-        self.jobs.try_send(job).is_ok()
+        self.jobs.try_send(Some(job)).is_ok()
+    }
+}
+
+/// Does jobs until there is nobody to tell of them, or nobody to ask for more.
+fn work(mut works: Works, queue: &channel::Receiver<Option<Job>>, done: &mpsc::Sender<Done>) {
+    let first = works.learner.twins();
+    if !first.is_empty() && done.blocking_send(works.held(&first)).is_err() {
+        return;
+    }
+    while let Ok(Some(job)) = queue.recv() {
+        if works.is_to_stop() {
+            return;
+        }
+        let result = works.run(job).unwrap_or_else(|error| Some(Done::Failed(error.to_string())));
+        let Some(result) = result else { continue };
+        let trained = match &result {
+            Done::Trained { round, .. } => Some(*round),
+            _ => None,
+        };
+        if done.blocking_send(result).is_err() {
+            return;
+        }
+        // What waits for the model need not wait for this too.
+        if let Some(round) = trained {
+            let after = works.after(round).unwrap_or_else(|error| Done::Failed(error.to_string()));
+            if done.blocking_send(after).is_err() {
+                return;
+            }
+        }
     }
 }
 

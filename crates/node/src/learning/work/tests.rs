@@ -8,8 +8,17 @@ use crate::learning::{
     wire::{self, Encoder, Format},
 };
 
-/// Learns two numbers: training moves towards 1, 1 and the loss is the distance from there.
-struct Toy(Vec<UserId>, f64);
+/// Learns two numbers: training moves towards 1, 1 and the loss is the distance from there. One that is to tell when it is gone takes
+/// its time to judge.
+struct Toy(Vec<UserId>, f64, Option<&'static AtomicBool>);
+
+impl Drop for Toy {
+    fn drop(&mut self) {
+        if let Some(gone) = self.2 {
+            gone.store(true, Ordering::SeqCst);
+        }
+    }
+}
 
 impl Learner for Toy {
     fn parameters(&self) -> usize {
@@ -45,6 +54,9 @@ impl Learner for Toy {
         Ok(Trained { parameters, samples, passed: samples, loss: 1.0, busy: Duration::ZERO })
     }
     fn judge(&mut self, parameters: &[f32]) -> Result<Option<Judgement>, LearnerError> {
+        if self.2.is_some() {
+            std::thread::sleep(Duration::from_millis(100));
+        }
         let loss = parameters.iter().map(|value| f64::from((1.0 - value).abs())).sum();
         Ok(Some(Judgement { loss, accuracy: 0.5 }))
     }
@@ -59,13 +71,13 @@ fn plan(poison: &str) -> Plan {
     Plan::new(&loaded.topology).unwrap()
 }
 
-fn worker(poison: &str) -> (Worker, mpsc::Receiver<Done>) {
+fn worker(poison: &str) -> (Worker, Results) {
     let plan = plan(poison);
-    let make: MakeLearner = |plan, node| Ok(Box::new(Toy(twins_of(plan, node), 1.0)));
+    let make: MakeLearner = |plan, node| Ok(Box::new(Toy(twins_of(plan, node), 1.0, None)));
     Worker::start(&plan, plan.node("bs1").unwrap(), make).unwrap()
 }
 
-fn next(worker: &Worker, done: &mut mpsc::Receiver<Done>, job: Job) -> Done {
+fn next(worker: &Worker, done: &mut Results, job: Job) -> Done {
     assert!(worker.ask(job));
     loop {
         match done.blocking_recv().unwrap() {
@@ -194,4 +206,21 @@ fn a_job_that_fails_says_why_and_the_next_one_is_done() {
     let job = Job::Train { round: 1, global: Bytes::from_static(b"no model"), fractions: None };
     assert!(matches!(next(&worker, &mut done, job), Done::Failed(why) if why.contains("not a model")));
     assert!(matches!(next(&worker, &mut done, Job::Begin), Done::Global { .. }));
+}
+
+static SLOW_ONE_IS_GONE: AtomicBool = AtomicBool::new(false);
+
+#[test]
+fn nothing_is_computed_any_more_once_the_results_are_dropped() {
+    let plan = plan("");
+    let make: MakeLearner =
+        |plan, node| Ok(Box::new(Toy(twins_of(plan, node), 1.0, Some(&SLOW_ONE_IS_GONE))));
+    let (worker, mut done) = Worker::start(&plan, plan.node("bs1").unwrap(), make).unwrap();
+    let global = body(&[0.0, 0.0]);
+    let job = Job::Train { round: 1, global, fractions: None };
+    assert!(matches!(next(&worker, &mut done, job), Done::Trained { .. }));
+    // The model is judged after it has been handed over.
+    drop(done);
+    assert!(SLOW_ONE_IS_GONE.load(Ordering::SeqCst));
+    assert!(!worker.ask(Job::Begin));
 }

@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    sync::{Arc, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,7 @@ use dtwn_model::{
 };
 
 use super::{
-    Done, Job, ModelByTwin, Models, digest,
+    Done, Job, ModelByTwin, Models, Stop, digest,
     poison::spoil,
     verify::{Bounds, Yardstick},
 };
@@ -43,12 +43,14 @@ pub(super) struct Works {
     /// Where checkpoints go, in a run.
     shelf: Option<Shelf>,
     behaviour: Models,
+    stop: Stop,
 }
 
 impl Works {
     pub(super) fn new(
         learner: Box<dyn Learner>,
         behaviour: Models,
+        stop: Stop,
         plan: &Plan,
         node: &NodePlan,
         state_dir: Option<&Path>,
@@ -80,7 +82,12 @@ impl Works {
             current: None,
             shelf,
             behaviour,
+            stop,
         })
+    }
+
+    pub(super) fn is_to_stop(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     pub(super) fn run(&mut self, job: Job) -> Result<Option<Done>, LearnerError> {
@@ -251,6 +258,9 @@ impl Works {
         let mut models: Vec<Trained> = Vec::new();
         let twins = self.learner.twins();
         for twin in &twins {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(LearnerError("told to stop".into()));
+            }
             if let Some(fractions) = fractions {
                 self.learner.set_fraction(fractions.get(twin.index()).copied().unwrap_or(0.0));
             }
