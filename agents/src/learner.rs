@@ -13,6 +13,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use tch::Device;
 
+use crate::Error;
 use crate::cnn;
 use crate::training::{Local, Normalisation, Optimiser, Trainer};
 
@@ -175,7 +176,13 @@ impl Learner for TorchLearner {
         let held = u32::try_from(chosen.len()).unwrap_or(u32::MAX);
         chosen.truncate(learner::share(held, self.fraction) as usize);
         let trained = self.trainer.train(global, &self.training, &chosen, &self.local, seed.wrapping_add(1));
-        let trained = trained.map_err(LearnerError::of)?;
+        let trained = trained.map_err(|error| match error {
+            Error::NotFinite { .. } => LearnerError(format!(
+                "the twin of user {} diverged in round {round} ({error}); try a lower learning.learning_rate",
+                twin.0
+            )),
+            other => LearnerError::of(other),
+        })?;
         Ok(Trained {
             parameters: trained.parameters,
             samples: chosen.len() as u64,
@@ -289,6 +296,16 @@ mod tests {
 
     fn of(plan: &Plan, node: &str) -> TorchLearner {
         TorchLearner::new(plan, plan.node(node).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_twin_that_diverges_says_which_and_what_to_do() {
+        let plan = plan("learning_rate = 1e30\nfraction = 1.0\nbatch = 10");
+        let mut learner = of(&plan, "bs1");
+        let (twin, global) = (learner.twins()[1], learner.initial());
+        let said = learner.train(twin, 3, &global).unwrap_err().to_string();
+        assert!(said.contains("user 1 diverged in round 3"), "{said}");
+        assert!(said.contains("learning_rate"), "{said}");
     }
 
     #[test]

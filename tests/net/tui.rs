@@ -111,7 +111,8 @@ fn a_person_watches_disturbs_leaves_returns_and_stops() {
     assert!(session.is_alive());
 
     terminal.enter(&line(&rig.dtwn(["attach", &session.name])));
-    terminal.wait_to_show("Last events");
+    // Keys that come before the rows choose none of them.
+    terminal.wait_for("the nodes", |screen| row(screen, "ug4").is_some());
     terminal.key("Down");
     terminal.key("Down");
     terminal.type_text("K");
