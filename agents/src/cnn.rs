@@ -147,11 +147,13 @@ impl Cnn {
     /// infinity in it, [`Error::Torch`] when copying to the device fails.
     pub fn set_parameters(&mut self, flat: &[f32]) -> Result<(), Error> {
         check_parameters(flat)?;
+        let device = self.device();
         let mut rest = flat;
         for (tensor, part) in self.tensors.iter_mut().zip(&LAYOUT) {
             let (values, after) = rest.split_at(part.len());
-            let values = Tensor::f_from_slice(values)?.f_view(part.shape)?;
-            tch::no_grad(|| tensor.f_copy_(&values))?;
+            let values = Tensor::f_from_slice(values)?.f_view(part.shape)?.f_to_device(device)?;
+            // Takes the memory over instead of copying it once more, which every twin would wait for.
+            tensor.f_set_data(&values)?;
             rest = after;
         }
         Ok(())
