@@ -2,11 +2,12 @@
 //!
 //! The first is all that a BS does with its twins in a round, on its thread and by its code: from a global model that came over the
 //! network, a model for each twin on its part of the samples. The second is nothing but forward, backward and step of the same model
-//! with the same optimiser, on minibatches of the same sizes that lie ready as normalised tensors, one after the other, with one
-//! optimiser and no other model to begin from. A twin's last minibatch is smaller than the others, and takes longer a sample: so
-//! it is in both. They take turns, so that what disturbs the machine disturbs both.
+//! with the same optimiser, on minibatches of the same samples and sizes that lie ready as normalised tensors. A twin's last minibatch
+//! is smaller than the others, and takes longer a sample: so it is in both. How long max-pooling takes depends on what comes in
+//! (branches that are foreseen or not), by a tenth of all: so both go from the same parameters, and the bare loop gets them back
+//! for each twin while the clock stands. They take turns, so that what disturbs the machine disturbs both.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dtwn_model::Plan;
@@ -14,13 +15,10 @@ use dtwn_node::learning::learner::{LearnerError, twins_of};
 use dtwn_node::learning::wire::{Encoder, Format};
 use dtwn_node::learning::work::{Done, Job, Worker};
 use serde::Serialize;
-use tch::{Device, Tensor, nn};
+use tch::{Device, Tensor};
 
 use crate::training::{Local, Trainer};
 use crate::{Error, cnn, learner};
-
-/// Minibatches that the bare loop goes through, again and again.
-const READY: usize = 16;
 
 /// What was measured.
 #[derive(Debug, Clone, Serialize)]
@@ -63,7 +61,7 @@ pub fn compare(plan: &Plan, turns: u32) -> Result<Outcome, Error> {
         twins: 0,
         samples: 0,
         batch: settings.batch,
-        steps: bare.sizes.len(),
+        steps: bare.sizes.iter().map(Vec::len).sum(),
         threads: tch::get_num_threads(),
         base_station: Vec::new(),
         bare: Vec::new(),
@@ -94,22 +92,22 @@ pub fn compare(plan: &Plan, turns: u32) -> Result<Outcome, Error> {
     Ok(outcome)
 }
 
-/// The sizes of a round's minibatches, where each twin goes through so many samples.
-fn minibatches(chosen: &[usize], settings: &Local) -> Vec<usize> {
+/// The sizes of a round's minibatches, twin by twin, where each goes through so many samples.
+fn minibatches(chosen: &[usize], settings: &Local) -> Vec<Vec<usize>> {
     let of = |samples: &usize| {
         let (whole, rest) = (samples / settings.batch, samples % settings.batch);
         std::iter::repeat_n(settings.batch, whole).chain((rest > 0).then_some(rest))
     };
-    let passes = chosen.iter().flat_map(|samples| (0..settings.epochs).map(move |_| samples));
-    passes.flat_map(of).collect()
+    chosen.iter().map(|samples| (0..settings.epochs).flat_map(|_| of(samples)).collect()).collect()
 }
 
 /// The bare loop.
 struct Bare {
     trainer: Trainer,
-    optimiser: nn::Optimizer,
+    local: Local,
+    first: Vec<f32>,
     ready: Vec<(Tensor, Tensor)>,
-    sizes: Vec<usize>,
+    sizes: Vec<Vec<usize>>,
 }
 
 impl Bare {
@@ -117,33 +115,38 @@ impl Bare {
         learner: &learner::TorchLearner,
         local: &Local,
         first: &[f32],
-        sizes: Vec<usize>,
+        sizes: Vec<Vec<usize>>,
     ) -> Result<Self, Error> {
         let (normalisation, samples) = learner.samples();
-        let mut trainer = Trainer::new(Device::Cpu, normalisation)?;
-        let optimiser = trainer.begin(first, local)?;
+        let trainer = Trainer::new(Device::Cpu, normalisation)?;
         let all: Vec<u32> = (0..samples.len()).filter_map(|at| u32::try_from(at).ok()).collect();
-        let whole = all.chunks_exact(local.batch).take(READY);
+        let whole = all.chunks_exact(local.batch);
         let ready = whole.map(|batch| trainer.batch(samples, batch, None)).collect::<Result<Vec<_>, _>>()?;
         if ready.is_empty() {
             let (value, min) = (samples.len() as i64, local.batch as i64);
             return Err(Error::TooSmall { name: "samples of the base station", value, min });
         }
-        Ok(Self { trainer, optimiser, ready, sizes })
+        Ok(Self { trainer, local: *local, first: first.to_vec(), ready, sizes })
     }
 
     /// Goes through a round's minibatches; returns samples a second.
     fn run(&mut self) -> Result<f64, Error> {
-        let began = Instant::now();
-        for ((images, labels), size) in self.ready.iter().cycle().zip(&self.sizes) {
-            let size = i64::try_from(*size).unwrap_or(i64::MAX);
-            let (images, labels) = (images.f_narrow(0, 0, size)?, labels.f_narrow(0, 0, size)?);
-            self.optimiser.zero_grad();
-            let logits = self.trainer.model().forward(&images)?;
-            crate::training::cross_entropy(&logits, &labels)?.f_backward()?;
-            self.optimiser.step();
+        let mut took = Duration::ZERO;
+        let mut ready = self.ready.iter().cycle();
+        for twin in &self.sizes {
+            let mut optimiser = self.trainer.begin(&self.first, &self.local)?;
+            let began = Instant::now();
+            for ((images, labels), size) in ready.by_ref().zip(twin) {
+                let size = i64::try_from(*size).unwrap_or(i64::MAX);
+                let (images, labels) = (images.f_narrow(0, 0, size)?, labels.f_narrow(0, 0, size)?);
+                optimiser.zero_grad();
+                let logits = self.trainer.model().forward(&images)?;
+                crate::training::cross_entropy(&logits, &labels)?.f_backward()?;
+                optimiser.step();
+            }
+            took += began.elapsed();
         }
-        Ok(self.sizes.iter().sum::<usize>() as f64 / began.elapsed().as_secs_f64())
+        Ok(self.sizes.iter().flatten().sum::<usize>() as f64 / took.as_secs_f64())
     }
 }
 
@@ -162,6 +165,7 @@ mod tests {
             proximal_mu: 0.0,
             augment: false,
         };
-        assert_eq!(minibatches(&[45, 20, 3], &settings), [20, 20, 5, 20, 20, 5, 20, 20, 3, 3]);
+        let twins: [&[usize]; 3] = [&[20, 20, 5, 20, 20, 5], &[20, 20], &[3, 3]];
+        assert_eq!(minibatches(&[45, 20, 3], &settings), twins);
     }
 }
