@@ -204,9 +204,11 @@ fn id_of(entry: &Value) -> Option<String> {
     }
 }
 
-/// A value as TOML, or as text where it is none.
+/// A value as TOML, or as text where it is none. So is `nan`, which no key takes as a number, but `learning.poison` as a name.
 fn parse_value(text: &str, tag: &str) -> Value {
-    let value = text.parse::<toml::Value>().unwrap_or_else(|_| toml::Value::String(text.to_owned()));
+    let value = text.parse::<toml::Value>().ok();
+    let value = value.filter(|value| !value.as_float().is_some_and(f64::is_nan));
+    let value = value.unwrap_or_else(|| toml::Value::String(text.to_owned()));
     to_config(value, tag)
 }
 

@@ -130,6 +130,8 @@ fn overrides_reach_everywhere() {
     overrides.set("link.access.loss=5%");
     overrides.set("link.uplink.loss.good_to_bad=0.1");
     overrides.set("run.name = x");
+    // A number in TOML, but a name here.
+    overrides.set("learning.poison.bs2=nan");
     let topology = parse("t", SMALL.to_owned(), &overrides).unwrap().topology;
     assert_eq!(topology.bs[1].cpu_hz, Hertz::new(3e9));
     assert_eq!(topology.tcp, Tcp::Kernel);
@@ -137,6 +139,7 @@ fn overrides_reach_everywhere() {
     assert_eq!(topology.link.access.loss.mean(), 0.05);
     assert!(matches!(topology.link.uplink.loss, Loss::GilbertElliott(ge) if ge.good_to_bad.get() == 0.1));
     assert_eq!(topology.run.name, "x");
+    assert_eq!(topology.learning.poison["bs2"], Poison::Nan);
 }
 
 #[test]
