@@ -3,9 +3,9 @@
 //! The first is all that a BS does with its twins in a round, on its thread and by its code: from a global model that came over the
 //! network, a model for each twin on its part of the samples. The second is nothing but forward, backward and step of the same model
 //! with the same optimiser, on minibatches of the same samples and sizes that lie ready as normalised tensors. A twin's last minibatch
-//! is smaller than the others, and takes longer a sample: so it is in both. How long max-pooling takes depends on what comes in
-//! (branches that are foreseen or not), by a tenth of all: so both go from the same parameters, and the bare loop gets them back
-//! for each twin while the clock stands. They take turns, so that what disturbs the machine disturbs both.
+//! is smaller than the others, and takes longer a sample: so it is in both. How long max-pooling takes depends on what comes in: so
+//! both go from the same parameters, and the bare loop gets them back for each twin while the clock stands. They take turns, so
+//! that what disturbs the machine disturbs both.
 
 use std::time::{Duration, Instant};
 

@@ -71,7 +71,7 @@ pub fn style() -> ProgressStyle {
         .unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// The policy of that name for a topology.
+/// The policies that are asked for, or else the plain ones and the topology's own.
 fn policies_of(args: &CompareArgs, topology: &Topology, problem: &Problem) -> Result<Vec<Box<dyn Policy>>> {
     let named = |name: &str| policy_of(name, args, topology, problem);
     if !args.policies.is_empty() {
@@ -88,6 +88,7 @@ fn policies_of(args: &CompareArgs, topology: &Topology, problem: &Problem) -> Re
     Ok(policies)
 }
 
+/// The policy of that name for a topology.
 fn policy_of(
     name: &str,
     args: &CompareArgs,

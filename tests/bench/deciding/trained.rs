@@ -21,7 +21,7 @@ use crate::{
     topology_of,
 };
 
-/// The issue: at most so far above the optimum …
+/// The target: at most so far above the optimum …
 const RATIO_MAX: f64 = 1.025;
 /// … after at most so long a training.
 const WALL_S_MAX: f64 = 300.0;

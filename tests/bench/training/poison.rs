@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// The issue: verified, a bad BS costs at most so much accuracy.
+/// The target: verified, a bad BS costs at most so much accuracy.
 const COST_MAX: f64 = 0.02;
 /// What a BS has when the chain begins: `chain.coins` among five that hold as many samples (Eq. 6).
 const FIRST_COINS: f64 = 200.0;

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// The issue: at most so much of a round.
+/// The target: at most so much of a round.
 const OVERHEAD_MAX: f64 = 0.10;
 
 /// Rounds of the paper's network, taken from their events. All times are emulated.

@@ -172,8 +172,19 @@ pub struct Results {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Tells the thread to end; it looks at it between twins.
-type Stop = Arc<AtomicBool>;
+/// Tells the thread to end, which looks at it between twins.
+#[derive(Debug, Clone, Default)]
+struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    fn order(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_ordered(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 impl Results {
     /// The next one; `None` when the thread has ended.
@@ -189,7 +200,7 @@ impl Results {
 
 impl Drop for Results {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.order();
         self.done.close();
         // Wakes a thread that waits for a job; with a full queue it does not wait.
         let _ = self.jobs.try_send(None);
@@ -223,7 +234,7 @@ impl Worker {
         let (done, results) = mpsc::channel(JOBS_MAX);
         let (plan, node, state_dir) = (plan.clone(), node.clone(), state_dir.map(Path::to_owned));
         let (models, stop) = (Models::default(), Stop::default());
-        let (behaviour, told) = (Arc::clone(&models), Arc::clone(&stop));
+        let (behaviour, told) = (Arc::clone(&models), stop.clone());
         let thread = std::thread::Builder::new().name("learning".into()).spawn(move || {
             let made = make(&plan, &node)
                 .and_then(|learner| Works::new(learner, behaviour, told, &plan, &node, state_dir.as_deref()));
@@ -257,7 +268,7 @@ fn work(mut works: Works, queue: &channel::Receiver<Option<Job>>, done: &mpsc::S
         return;
     }
     while let Ok(Some(job)) = queue.recv() {
-        if works.is_to_stop() {
+        if works.stop.is_ordered() {
             return;
         }
         let result = works.run(job).unwrap_or_else(|error| Some(Done::Failed(error.to_string())));

@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -43,7 +43,7 @@ pub(super) struct Works {
     /// Where checkpoints go, in a run.
     shelf: Option<Shelf>,
     behaviour: Models,
-    stop: Stop,
+    pub(super) stop: Stop,
 }
 
 impl Works {
@@ -84,10 +84,6 @@ impl Works {
             behaviour,
             stop,
         })
-    }
-
-    pub(super) fn is_to_stop(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
     }
 
     pub(super) fn run(&mut self, job: Job) -> Result<Option<Done>, LearnerError> {
@@ -258,7 +254,7 @@ impl Works {
         let mut models: Vec<Trained> = Vec::new();
         let twins = self.learner.twins();
         for twin in &twins {
-            if self.stop.load(Ordering::Relaxed) {
+            if self.stop.is_ordered() {
                 return Err(LearnerError("told to stop".into()));
             }
             if let Some(fractions) = fractions {
