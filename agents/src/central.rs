@@ -4,8 +4,9 @@
 //! There is one model and one optimiser, whose momentum lasts, and the samples are gone through in a new order each time.
 
 use dtwn_model::Plan;
+use dtwn_model::plan::UserPlan;
 use dtwn_node::learning::data::Records;
-use dtwn_node::learning::learner::{Judgement, LearnerError, share};
+use dtwn_node::learning::learner::{HoldOut, Judgement, LearnerError};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -52,7 +53,9 @@ impl Central {
         let settings = &plan.topology().learning;
         let seed = plan.topology().run.seed;
         let pool = learner::pool(plan)?;
-        let per_round: u64 = plan.users().map(|user| u64::from(share(user.samples, settings.fraction))).sum();
+        let share =
+            |user: &UserPlan| HoldOut::of(user.id, settings.held_out).share(user.samples, settings.fraction);
+        let per_round: u64 = plan.users().map(|user| u64::from(share(user))).sum();
         let per_round = usize::try_from(per_round * u64::from(settings.epochs)).unwrap_or(usize::MAX);
         if per_round == 0 {
             return Err(LearnerError("the users hold no samples: there is nothing to train on".into()));
@@ -113,9 +116,7 @@ impl Central {
     pub fn judge(&mut self) -> Result<Round, LearnerError> {
         let parameters = self.trainer.parameters().map_err(LearnerError::of)?;
         let digest = dtwn_node::learning::work::digest(&parameters);
-        let judged =
-            self.trainer.judge(&parameters, &self.test, &all(&self.test)).map_err(LearnerError::of)?;
-        let judgement = Judgement { loss: judged.loss, accuracy: judged.accuracy };
+        let judgement = self.trainer.examine(&parameters, &self.test).map_err(LearnerError::of)?.judgement;
         Ok(Round { samples: 0, loss: f64::NAN, judgement, digest })
     }
 }

@@ -6,7 +6,7 @@ use dtwn_model::plan::{NodePlan, Role};
 use dtwn_model::topology::{Learning, Optimiser as Choice, Poison};
 use dtwn_node::learning::checkpoint::TensorLayout;
 use dtwn_node::learning::data::{CLASSES, Records};
-use dtwn_node::learning::learner::{self, Judgement, Learner, LearnerError, Trained};
+use dtwn_node::learning::learner::{self, Examination, HoldOut, Learner, LearnerError, Trained};
 use dtwn_node::learning::source::Source;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -35,10 +35,12 @@ pub struct TorchLearner {
     fraction: f64,
     /// Whether its labels are wrong on purpose.
     flip: bool,
+    /// The part of a twin's samples that are held out.
+    part: f64,
     validation_samples: u32,
-    /// What twins train on.
-    training: Records,
-    /// Each twin's positions in `training`, in the order in which twins are trained.
+    /// All samples of the twins.
+    samples: Records,
+    /// Each twin's positions in `samples`, in the order in which twins are trained.
     twins: Vec<(UserId, Vec<u32>)>,
     /// What models are judged on.
     held_out: Records,
@@ -57,49 +59,69 @@ impl TorchLearner {
         let ids = learner::twins_of(plan, node);
         let flip = settings.poison.get(&node.name) == Some(&Poison::LabelFlip);
         let mut source = Source::open(plan, settings, seed)?;
-        let mut training = Records::default();
+        let mut samples = Records::default();
         let mut twins = Vec::new();
         if !ids.is_empty() {
             let dealt = source.deal(plan, settings, seed)?;
             for id in ids {
                 let own = dealt.get(id.index()).map(Vec::as_slice).unwrap_or_default();
-                let first = training.len();
-                own.iter().try_for_each(|sample| source.copy(*sample, flip, &mut training))?;
-                let positions = (first..training.len()).filter_map(|at| u32::try_from(at).ok()).collect();
+                let first = samples.len();
+                own.iter().try_for_each(|sample| source.copy(*sample, flip, &mut samples))?;
+                let positions = (first..samples.len()).filter_map(|at| u32::try_from(at).ok()).collect();
                 twins.push((id, positions));
             }
         }
-        let validation_samples = settings.validation_samples;
-        let held_out = match node.role {
-            Role::Mbs => source.test(settings.test_samples),
-            _ => validation(&training, validation_samples, seed),
-        };
-        let (local, fraction) = (local(settings), settings.fraction);
-        Ok(Self {
+        let mut new = Self {
             trainer,
             dataset,
             seed,
-            local,
-            fraction,
+            local: local(settings),
+            fraction: settings.fraction,
             flip,
-            validation_samples,
-            training,
+            part: settings.held_out,
+            validation_samples: settings.validation_samples,
+            samples,
             twins,
-            held_out,
-        })
+            held_out: Records::default(),
+        };
+        new.held_out = match node.role {
+            Role::Mbs => source.test(settings.test_samples),
+            _ => new.hold_out(),
+        };
+        Ok(new)
     }
 }
 
 impl TorchLearner {
     /// What its twins train on, and how that is normalised.
     pub(crate) fn samples(&self) -> (Normalisation, &Records) {
-        (self.trainer.normalisation(), &self.training)
+        (self.trainer.normalisation(), &self.samples)
     }
 
     /// How many samples of each twin are trained on in a round.
     pub(crate) fn chosen(&self) -> Vec<usize> {
-        let held = self.twins.iter().map(|(_, own)| u32::try_from(own.len()).unwrap_or(u32::MAX));
-        held.map(|held| learner::share(held, self.fraction) as usize).collect()
+        self.twins.iter().map(|(twin, own)| self.share(*twin, own) as usize).collect()
+    }
+
+    fn share(&self, twin: UserId, own: &[u32]) -> u32 {
+        let held = u32::try_from(own.len()).unwrap_or(u32::MAX);
+        HoldOut::of(twin, self.part).share(held, self.fraction)
+    }
+
+    /// Some of the samples that the twins here hold out, drawn by the seed.
+    fn hold_out(&self) -> Records {
+        let mut places = Vec::new();
+        for (twin, own) in &self.twins {
+            places.extend(parted(*twin, self.part, own, true));
+        }
+        places.shuffle(&mut ChaCha8Rng::seed_from_u64(self.seed));
+        let mut records = Records::default();
+        for at in places.into_iter().take(self.validation_samples as usize) {
+            if let Some((label, image)) = self.samples.get(at as usize) {
+                records.push(label, image);
+            }
+        }
+        records
     }
 }
 
@@ -134,7 +156,7 @@ impl Learner for TorchLearner {
         released: &[UserId],
         held: Vec<(UserId, Records)>,
     ) -> Result<(), LearnerError> {
-        let (before, mut twins) = (std::mem::take(&mut self.training), std::mem::take(&mut self.twins));
+        let (before, mut twins) = (std::mem::take(&mut self.samples), std::mem::take(&mut self.twins));
         twins.retain(|(id, _)| !released.contains(id) && held.iter().all(|(new, _)| new != id));
         let mut all: Vec<(UserId, Records, Vec<u32>, bool)> =
             held.into_iter().map(|(id, records)| (id, records, Vec::new(), self.flip)).collect();
@@ -142,24 +164,24 @@ impl Learner for TorchLearner {
         // One order, however twins came.
         all.sort_by_key(|(id, ..)| *id);
         for (id, records, positions, flip) in all {
-            let first = self.training.len();
+            let first = self.samples.len();
             let kept = positions.iter().filter_map(|at| before.get(*at as usize));
             let new = (0..records.len()).filter_map(|at| records.get(at));
             for (label, image) in kept.chain(new) {
                 let label = if flip { (CLASSES - 1) as u8 - label } else { label };
-                self.training.push(label, image);
+                self.samples.push(label, image);
             }
-            let positions = (first..self.training.len()).filter_map(|at| u32::try_from(at).ok()).collect();
+            let positions = (first..self.samples.len()).filter_map(|at| u32::try_from(at).ok()).collect();
             self.twins.push((id, positions));
         }
-        self.held_out = validation(&self.training, self.validation_samples, self.seed);
+        self.held_out = self.hold_out();
         Ok(())
     }
 
     fn data(&self, twin: UserId) -> Option<(blake3::Hash, u64)> {
         let (_, own) = self.twins.iter().find(|(id, _)| *id == twin)?;
         let mut hasher = blake3::Hasher::new();
-        for (label, image) in own.iter().filter_map(|at| self.training.get(*at as usize)) {
+        for (label, image) in own.iter().filter_map(|at| self.samples.get(*at as usize)) {
             // What is recorded are the user's data, not what a BS makes of them.
             let label = if self.flip { (CLASSES - 1) as u8 - label } else { label };
             hasher.update(&[label]).update(image);
@@ -171,11 +193,10 @@ impl Learner for TorchLearner {
         let own = self.twins.iter().find(|(id, _)| *id == twin);
         let (_, own) = own.ok_or_else(|| LearnerError(format!("no twin of user {} here", twin.0)))?;
         let seed = seed_of(self.seed, twin, round);
-        let mut chosen = own.clone();
+        let mut chosen: Vec<u32> = parted(twin, self.part, own, false).collect();
         chosen.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-        let held = u32::try_from(chosen.len()).unwrap_or(u32::MAX);
-        chosen.truncate(learner::share(held, self.fraction) as usize);
-        let trained = self.trainer.train(global, &self.training, &chosen, &self.local, seed.wrapping_add(1));
+        chosen.truncate(self.share(twin, own) as usize);
+        let trained = self.trainer.train(global, &self.samples, &chosen, &self.local, seed.wrapping_add(1));
         let trained = trained.map_err(|error| match error {
             Error::NotFinite { .. } => LearnerError(format!(
                 "the twin of user {} diverged in round {round} ({error}); try a lower learning.learning_rate",
@@ -192,14 +213,18 @@ impl Learner for TorchLearner {
         })
     }
 
-    fn judge(&mut self, parameters: &[f32]) -> Result<Option<Judgement>, LearnerError> {
+    fn examine(&mut self, parameters: &[f32]) -> Result<Option<Examination>, LearnerError> {
         if self.held_out.is_empty() {
             return Ok(None);
         }
-        let all: Vec<u32> = (0..self.held_out.len()).filter_map(|at| u32::try_from(at).ok()).collect();
-        let judged = self.trainer.judge(parameters, &self.held_out, &all).map_err(LearnerError::of)?;
-        Ok(Some(Judgement { loss: judged.loss, accuracy: judged.accuracy }))
+        self.trainer.examine(parameters, &self.held_out).map(Some).map_err(LearnerError::of)
     }
+}
+
+/// Those of a twin's samples that are held out, or those that are not, in their order.
+fn parted(twin: UserId, part: f64, own: &[u32], held_out: bool) -> impl Iterator<Item = u32> {
+    let holdout = HoldOut::of(twin, part);
+    (0..).zip(own).filter(move |(place, _)| holdout.holds(*place) == held_out).map(|(_, at)| *at)
 }
 
 /// What the users of a plan hold together, and what the MBS judges models on.
@@ -209,7 +234,7 @@ pub struct Pool {
     pub dataset: &'static str,
     /// How its images are normalised.
     pub normalisation: Normalisation,
-    /// All that twins train on.
+    /// All that twins may train on.
     pub training: Records,
     /// The MBS's samples.
     pub test: Records,
@@ -225,8 +250,9 @@ pub fn pool(plan: &Plan) -> Result<Pool, LearnerError> {
     let (dataset, normalisation) = dataset_of(settings);
     let mut source = Source::open(plan, settings, seed)?;
     let mut training = Records::default();
-    for sample in source.deal(plan, settings, seed)?.into_iter().flatten() {
-        source.copy(sample, false, &mut training)?;
+    for (user, own) in plan.users().zip(source.deal(plan, settings, seed)?) {
+        parted(user.id, settings.held_out, &own, false)
+            .try_for_each(|sample| source.copy(sample, false, &mut training))?;
     }
     let test = source.test(settings.test_samples);
     Ok(Pool { dataset, normalisation, training, test })
@@ -253,19 +279,6 @@ pub(crate) fn local(settings: &Learning) -> Local {
         proximal_mu: settings.proximal_mu,
         augment: settings.augment,
     }
-}
-
-/// A slice of the twins' samples, drawn once, on which the models of others are judged.
-fn validation(training: &Records, count: u32, seed: u64) -> Records {
-    let mut order: Vec<usize> = (0..training.len()).collect();
-    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-    let mut records = Records::default();
-    for at in order.into_iter().take(count as usize) {
-        if let Some((label, image)) = training.get(at) {
-            records.push(label, image);
-        }
-    }
-    records
 }
 
 /// What decides the samples and their order for a twin in a round.
@@ -334,7 +347,7 @@ mod tests {
         let images = |records: &Records| -> std::collections::HashSet<Vec<u8>> {
             (0..records.len()).map(|at| records.get(at).unwrap().1.to_vec()).collect()
         };
-        assert!(images(&bs.training).is_disjoint(&images(&mbs.held_out)));
+        assert!(images(&bs.samples).is_disjoint(&images(&mbs.held_out)));
     }
 
     #[test]
@@ -353,15 +366,15 @@ mod tests {
         bs.change_twins(&[], vec![(users[0], dealt[0].clone())]).unwrap();
         assert_eq!((bs.twins(), bs.data(users[1])), (users.clone(), Some(data)));
         assert!(bs.train(users[1], 1, &global).unwrap().parameters == before.parameters);
-        assert_eq!(bs.training, of(&plan, "bs1").training);
+        assert_eq!(bs.samples, of(&plan, "bs1").samples);
     }
 
     #[test]
     fn label_flippers_train_on_turned_labels() {
         let (good, bad) = (plan(""), plan("poison = { bs1 = \"label-flip\" }"));
         let (good, bad) = (of(&good, "bs1"), of(&bad, "bs1"));
-        let turned: Vec<u8> = good.training.labels().map(|label| 9 - label).collect();
-        assert_eq!(turned, bad.training.labels().collect::<Vec<_>>());
+        let turned: Vec<u8> = good.samples.labels().map(|label| 9 - label).collect();
+        assert_eq!(turned, bad.samples.labels().collect::<Vec<_>>());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use dtwn_node::learning::data::{IMAGE_BYTES, Records};
+use dtwn_node::learning::data::{CLASSES, IMAGE_BYTES, Records};
+use dtwn_node::learning::learner::{Examination, Judgement};
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use tch::nn::OptimizerConfig;
@@ -74,15 +75,6 @@ pub struct Trained {
     pub loss: f64,
     /// Time spent in forward and backward passes and steps.
     pub busy: Duration,
-}
-
-/// How good a model is.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Judgement {
-    /// Mean cross-entropy, in nats.
-    pub loss: f64,
-    /// Share of right answers.
-    pub accuracy: f64,
 }
 
 /// A model with its device, used for one twin after another.
@@ -225,34 +217,35 @@ impl Trainer {
         Ok(f64::try_from(&loss)?)
     }
 
-    /// Judges parameters on the samples `chosen` of `records`.
+    /// Puts all samples of `records` to a model with these parameters.
     ///
     /// # Errors
     ///
     /// As [`Trainer::train`].
-    pub fn judge(
-        &mut self,
-        parameters: &[f32],
-        records: &Records,
-        chosen: &[u32],
-    ) -> Result<Judgement, Error> {
-        if chosen.is_empty() {
+    pub fn examine(&mut self, parameters: &[f32], records: &Records) -> Result<Examination, Error> {
+        if records.is_empty() {
             return Err(Error::TooSmall { name: "samples", value: 0, min: 1 });
         }
         self.model.set_parameters(parameters)?;
-        let (mut loss, mut right) = (0.0, 0.0);
-        for batch in chosen.chunks(JUDGED_AT_A_TIME) {
+        let all: Vec<u32> = (0..records.len()).filter_map(|at| u32::try_from(at).ok()).collect();
+        let (mut loss, mut right, mut scores) = (0.0, 0.0, Vec::with_capacity(CLASSES * all.len()));
+        for batch in all.chunks(JUDGED_AT_A_TIME) {
             let (images, labels) = self.batch(records, batch, None)?;
-            let (batch_loss, accuracy) = tch::no_grad(|| {
+            let (batch_loss, accuracy, batch_scores) = tch::no_grad(|| {
                 let logits = self.model.forward(&images)?;
                 let loss = f64::try_from(cross_entropy(&logits, &labels)?)?;
-                Ok::<_, Error>((loss, cnn::accuracy(&logits, &labels)?))
+                let accuracy = cnn::accuracy(&logits, &labels)?;
+                let scores =
+                    Vec::<f32>::try_from(logits.f_to_device(Device::Cpu)?.f_contiguous()?.f_view(-1)?)?;
+                Ok::<_, Error>((loss, accuracy, scores))
             })?;
             loss += batch_loss * batch.len() as f64;
             right += accuracy * batch.len() as f64;
+            scores.extend(batch_scores);
         }
-        let count = chosen.len() as f64;
-        Ok(Judgement { loss: loss / count, accuracy: right / count })
+        let count = all.len() as f64;
+        let judgement = Judgement { loss: loss / count, accuracy: right / count };
+        Ok(Examination { judgement, labels: records.labels().collect(), scores })
     }
 
     /// The parameters as tensors of their own.
@@ -374,9 +367,9 @@ mod tests {
         let (training, test) = (records(0, 600), records(TEST_START, 200));
         let mut trainer = trainer();
         let global = cnn::initial_parameters(1);
-        let before = trainer.judge(&global, &test, &all(&test)).unwrap();
+        let before = trainer.examine(&global, &test).unwrap().judgement;
         let trained = trainer.train(&global, &training, &all(&training), &local(), 1).unwrap();
-        let after = trainer.judge(&trained.parameters, &test, &all(&test)).unwrap();
+        let after = trainer.examine(&trained.parameters, &test).unwrap().judgement;
         assert_eq!(trained.samples, 1200);
         assert!(after.loss < before.loss - 0.05, "{before:?} {after:?}");
         assert!(after.accuracy > before.accuracy, "{before:?} {after:?}");

@@ -26,6 +26,8 @@ pub struct Learning {
     pub shards: u32,
     /// b: the part of its samples that each twin trains on in a round.
     pub fraction: f64,
+    /// The part of each twin's samples that nothing trains on: models are judged on them.
+    pub held_out: f64,
     /// Passes over these samples.
     pub epochs: u32,
     /// Samples in a minibatch.
@@ -51,11 +53,13 @@ pub struct Learning {
     /// The least cosine between a model's step from the global one and the verifier's own, where its loss exceeds the global model's at
     /// all; −1 for any.
     pub alignment: f64,
+    /// The least z-score at which a model counts as trained on wrong labels; a large number for never.
+    pub mislabel_z: f64,
     /// With fewer good models than this, a round leaves the global model as it is.
     pub min_bs: u32,
     /// Samples on which the MBS judges each global model.
     pub test_samples: u32,
-    /// Own samples on which a BS judges the models of others.
+    /// Held-out samples of its twins on which a BS judges its own model and those of others, at most.
     pub validation_samples: u32,
     /// Whether training takes the time of Eq. 12.
     pub compute: Compute,
@@ -92,6 +96,7 @@ impl Learning {
             &self.fraction,
             "above 0, up to 1",
         );
+        ensure((0.0..=0.5).contains(&self.held_out), "held_out", &self.held_out, "0 to 0.5");
         ensure((1..=1000).contains(&self.epochs), "epochs", &self.epochs, "1 to 1000");
         ensure((1..=65_536).contains(&self.batch), "batch", &self.batch, "1 to 65536");
         ensure(finite_above(self.learning_rate), "learning_rate", &self.learning_rate, "above 0");
@@ -105,6 +110,8 @@ impl Learning {
             "0 and more",
         );
         ensure((-1.0..=1.0).contains(&self.alignment), "alignment", &self.alignment, "-1 to 1");
+        let z = self.mislabel_z;
+        ensure(z.is_finite() && z >= 0.0, "mislabel_z", &z, "0 and more");
         let most = stations.len().max(1);
         ensure(
             (1..=most).contains(&(self.min_bs as usize)),
@@ -141,6 +148,7 @@ impl Default for Learning {
             alpha: 0.5,
             shards: 2,
             fraction: 0.2,
+            held_out: 0.1,
             epochs: 1,
             batch: 20,
             learning_rate: 0.02,
@@ -153,6 +161,7 @@ impl Default for Learning {
             verify: true,
             tolerance: 0.5,
             alignment: 0.0,
+            mislabel_z: 2.5,
             min_bs: 1,
             test_samples: 2000,
             validation_samples: 200,
@@ -274,7 +283,9 @@ mod tests {
         assert!(Learning::default().problems(&stations).is_empty());
         let bad = Learning {
             fraction: f64::NAN,
+            held_out: 0.6,
             alignment: f64::NAN,
+            mislabel_z: f64::INFINITY,
             batch: 0,
             min_bs: 2,
             data: Some("here".into()),
@@ -282,6 +293,9 @@ mod tests {
             ..Learning::default()
         };
         let keys: Vec<String> = bad.problems(&stations).into_iter().map(|problem| problem.0).collect();
-        assert_eq!(keys, ["data", "fraction", "batch", "alignment", "min_bs", "poison"]);
+        assert_eq!(
+            keys,
+            ["data", "fraction", "held_out", "batch", "alignment", "mislabel_z", "min_bs", "poison"]
+        );
     }
 }

@@ -13,11 +13,12 @@ use std::{
 use bytes::Bytes;
 use dtwn_model::{
     Plan,
+    ids::UserId,
     plan::{NodePlan, Role},
 };
 
 use super::{
-    learner::{self, Judgement, LearnerError, MakeLearner},
+    learner::{HoldOut, Judgement, LearnerError, MakeLearner},
     work::{Done, Job, Results, Worker},
 };
 
@@ -46,8 +47,9 @@ pub struct Federation {
     mbs: Station,
     stations: Vec<Station>,
     /// The samples of each BS's twins, by user.
-    held: Vec<Vec<(usize, u32)>>,
+    held: Vec<Vec<(UserId, u32)>>,
     fraction: f64,
+    held_out: f64,
     at_once: usize,
     global: Bytes,
     round: u64,
@@ -78,11 +80,11 @@ impl Federation {
         let mut held = vec![Vec::new(); plan.bs_count()];
         for user in plan.users() {
             let own = plan.association.serving(user.id).and_then(|bs| held.get_mut(bs.index()));
-            own.into_iter().for_each(|own| own.push((user.id.index(), user.samples)));
+            own.into_iter().for_each(|own| own.push((user.id, user.samples)));
         }
-        let fraction = plan.topology().learning.fraction;
-        let (global, round) = (Bytes::new(), 0);
-        let mut new = Self { mbs, stations, held, fraction, at_once: at_once.max(1), global, round };
+        let (fraction, held_out) = (plan.topology().learning.fraction, plan.topology().learning.held_out);
+        let (global, round, at_once) = (Bytes::new(), 0, at_once.max(1));
+        let mut new = Self { mbs, stations, held, fraction, held_out, at_once, global, round };
         let first = new.make(Job::Begin)?;
         Ok((new, first))
     }
@@ -96,13 +98,14 @@ impl Federation {
     pub fn round(&mut self, fractions: Option<&Arc<[f64]>>) -> Result<Global, LearnerError> {
         self.round += 1;
         let (round, global) = (self.round, self.global.clone());
-        let fraction = |user: usize| match fractions {
-            Some(fractions) => fractions.get(user).copied().unwrap_or(0.0),
+        let fraction = |user: UserId| match fractions {
+            Some(fractions) => fractions.get(user.index()).copied().unwrap_or(0.0),
             None => self.fraction,
         };
-        let weight = |held: &Vec<(usize, u32)>| -> f64 {
-            held.iter().map(|(user, samples)| f64::from(learner::share(*samples, fraction(*user)))).sum()
+        let trained = |(user, samples): &(UserId, u32)| {
+            f64::from(HoldOut::of(*user, self.held_out).share(*samples, fraction(*user)))
         };
+        let weight = |held: &Vec<(UserId, u32)>| -> f64 { held.iter().map(trained).sum() };
         let weights: Vec<f64> = self.held.iter().map(weight).collect();
         let own = weights.iter().zip(&mut self.stations).enumerate();
         let with_samples = own.filter(|(_, (weight, _))| **weight > 0.0);
@@ -189,13 +192,10 @@ fn unasked(done: &Done) -> LearnerError {
 
 #[cfg(test)]
 mod tests {
-    use dtwn_model::{
-        ids::UserId,
-        topology::{self, Overrides},
-    };
+    use dtwn_model::topology::{self, Overrides};
 
     use super::*;
-    use crate::learning::learner::{Learner, Trained, twins_of};
+    use crate::learning::learner::{Examination, Learner, Trained, twins_of};
 
     /// Learns one number: training moves it half way to the twin's own number, its id plus 1.
     struct Toy(Vec<UserId>);
@@ -232,8 +232,9 @@ mod tests {
             let parameters = vec![global[0] + (aim - global[0]) / 2.0];
             Ok(Trained { parameters, samples: 10, passed: 20, loss: 1.0, busy: Duration::ZERO })
         }
-        fn judge(&mut self, parameters: &[f32]) -> Result<Option<Judgement>, LearnerError> {
-            Ok(Some(Judgement { loss: f64::from(parameters[0]), accuracy: 0.5 }))
+        fn examine(&mut self, parameters: &[f32]) -> Result<Option<Examination>, LearnerError> {
+            let judgement = Judgement { loss: f64::from(parameters[0]), accuracy: 0.5 };
+            Ok(Some(Examination { judgement, labels: Vec::new(), scores: Vec::new() }))
         }
     }
 

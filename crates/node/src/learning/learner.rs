@@ -48,6 +48,17 @@ pub struct Judgement {
     pub accuracy: f64,
 }
 
+/// What a model makes of samples that are held out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Examination {
+    /// How good that is.
+    pub judgement: Judgement,
+    /// The sample's labels.
+    pub labels: Vec<u8>,
+    /// The score (logit) of each class for each sample: as many rows as labels.
+    pub scores: Vec<f32>,
+}
+
 /// Trains the models of a BS's twins, and judges models on samples of its own.
 pub trait Learner: Send {
     /// Parameters of the model.
@@ -86,21 +97,68 @@ pub trait Learner: Send {
     /// When the twin has no samples, or training diverges.
     fn train(&mut self, twin: UserId, round: u64, global: &[f32]) -> Result<Trained, LearnerError>;
 
-    /// Judges a model: a BS on samples of its twins, the MBS on the test set. `None` where there are no samples to judge on.
+    /// Puts samples to a model on which nothing is trained: a BS those that its twins hold out, the MBS the test set. `None` where
+    /// there are none.
     ///
     /// # Errors
     /// For parameters of another number, or none at all.
-    fn judge(&mut self, parameters: &[f32]) -> Result<Option<Judgement>, LearnerError>;
+    fn examine(&mut self, parameters: &[f32]) -> Result<Option<Examination>, LearnerError>;
+
+    /// How good a model is; as [`examine`](Self::examine).
+    ///
+    /// # Errors
+    /// As [`examine`](Self::examine).
+    fn judge(&mut self, parameters: &[f32]) -> Result<Option<Judgement>, LearnerError> {
+        Ok(self.examine(parameters)?.map(|examined| examined.judgement))
+    }
 }
 
 /// Makes the learner of a node. Runs on the thread that is to use it.
 pub type MakeLearner = fn(&Plan, &NodePlan) -> Result<Box<dyn Learner>, LearnerError>;
 
-/// b·D: on how many of `samples` a twin trains in a round; at least one where it has any.
-#[must_use]
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of what fits")]
-pub fn share(samples: u32, fraction: f64) -> u32 {
-    ((f64::from(samples) * fraction).round() as u32).clamp(samples.min(1), samples)
+/// Which of a user's samples are held out, so that nothing ever trains on them: every so many-th, from a place of the user's own on,
+/// or users with few samples would all hold out none. The first never is. It hangs on nothing but the user and the sample's place, so
+/// that it stays the same wherever the twin goes, and however much of its data is there.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HoldOut {
+    part: f64,
+    offset: f64,
+}
+
+/// The golden ratio's part below 1: multiples of it, less whole numbers, spread evenly over 0 to 1 however many there are.
+const GOLDEN: f64 = 0.618_033_988_749_894_9;
+
+impl HoldOut {
+    /// For `part` of a user's samples, 0 to ½.
+    #[must_use]
+    pub fn of(user: UserId, part: f64) -> Self {
+        Self { part, offset: (f64::from(user.0) * GOLDEN).fract() }
+    }
+
+    /// Whether the sample at this place, from 0, is held out.
+    #[must_use]
+    pub fn holds(self, place: u32) -> bool {
+        place > 0 && self.before(place) > self.before(place - 1)
+    }
+
+    /// How many of so many samples are held out.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most half of what fits")]
+    pub fn count(self, samples: u32) -> u32 {
+        samples.checked_sub(1).map_or(0, |last| (self.before(last) - self.before(0)) as u32)
+    }
+
+    fn before(self, place: u32) -> f64 {
+        (f64::from(place) * self.part + self.offset).floor()
+    }
+
+    /// b·D: on how many of so many samples a twin trains in a round; at least one where it has any, and none that is held out.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of what fits")]
+    pub fn share(self, samples: u32, fraction: f64) -> u32 {
+        let most = samples - self.count(samples);
+        ((f64::from(samples) * fraction).round() as u32).clamp(samples.min(1), most)
+    }
 }
 
 /// Σ b·D over the twins of each BS: the weights of Eq. 5, known to all from the plan and declared by nobody.
@@ -113,11 +171,12 @@ pub fn weights(plan: &Plan) -> Vec<f64> {
 #[must_use]
 pub fn weights_under(plan: &Plan, in_force: &InForce) -> Vec<f64> {
     let mut weights = vec![0.0; plan.bs_count()];
+    let part = plan.topology().learning.held_out;
     for user in plan.users() {
         if let Some(bs) = in_force.serving(user.id)
             && let Some(weight) = weights.get_mut(bs.index())
         {
-            *weight += f64::from(share(user.samples, in_force.fraction(bs)));
+            *weight += f64::from(HoldOut::of(user.id, part).share(user.samples, in_force.fraction(bs)));
         }
     }
     weights
@@ -140,6 +199,27 @@ mod tests {
 
     #[test]
     fn a_twin_with_samples_trains_on_one_at_least() {
+        let share = |samples, fraction| HoldOut::of(UserId(0), 0.0).share(samples, fraction);
         assert_eq!((share(0, 0.5), share(1, 0.001), share(500, 0.2), share(3, 1.0)), (0, 1, 100, 3));
+    }
+
+    #[test]
+    fn what_is_held_out_is_counted_right_and_stays_held_out() {
+        for part in [0.0, 0.1, 0.25, 0.5] {
+            let mut all = 0;
+            for (user, samples) in (0..100).flat_map(|user| [0, 1, 2, 7, 500].map(|samples| (user, samples)))
+            {
+                let holdout = HoldOut::of(UserId(user), part);
+                let held = (0..samples).filter(|place| holdout.holds(*place)).count();
+                assert_eq!(holdout.count(samples) as usize, held, "user {user}, {samples} samples");
+                // All the others may be trained on, and one at least.
+                assert_eq!(holdout.share(samples, 1.0), samples - holdout.count(samples));
+                assert!(samples == 0 || holdout.share(samples, 1.0) > 0);
+                all += if samples == 7 { held } else { 0 };
+            }
+            // Users with few samples hold some out together: of seven the first never is.
+            let expected = 600.0 * part;
+            assert!((all as f64 - expected).abs() <= 2.0, "{all} of {expected}");
+        }
     }
 }
