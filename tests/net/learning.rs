@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// As little training as is still training.
-const FEW: [&str; 14] = [
+const FEW: [&str; 16] = [
     "--set",
     "learning.learner=torch",
     "--set",
@@ -28,6 +28,8 @@ const FEW: [&str; 14] = [
     "learning.tolerance=1",
     "--set",
     "learning.alignment=-1",
+    "--set",
+    "learning.mislabel_z=1000",
 ];
 
 /// `dtwn up --headless --json` until so many rounds are over.
@@ -89,6 +91,35 @@ fn models_are_trained_attested_and_awarded_and_a_poisoner_is_found_out() {
     for good in [0, 1, 3] {
         assert!(coins[good] > coins[2], "{coins:?}");
     }
+}
+
+#[test]
+fn wrong_labels_are_found_out_from_the_first_round() {
+    let rig = Rig::as_caller();
+    let name = rig.unique_name();
+    // As the topology has it, but for what takes time: rules that were loosened would let it pass.
+    let set = ["learning.learner=torch", "learning.compute=native", "learning.test_samples=60"];
+    let set = set.into_iter().chain(["learning.poison.bs3=label-flip"]).flat_map(|one| ["--set", one]);
+    let arguments: Vec<&str> = ["--headless", "--json", "--rounds", "3"].into_iter().chain(set).collect();
+    let summary = Running::start(rig.up_command(&name, &arguments)).finish().ok().json();
+    let run_dir = run_dir_of(&rig, &name);
+    let events = events_of(&rig, &run_dir);
+    let globals = events.iter().map(|event| &event["what"]).filter(|what| what["type"] == "global_model");
+    for global in globals.filter(|global| global["round"] != 0) {
+        assert_eq!(global["accepted"], json!(["bs1", "bs2", "bs4"]), "{global:#}");
+        assert_eq!(global["rejected"], json!(["bs3"]), "{global:#}");
+    }
+    let told = |what: &&Value| what["type"] == "verification" && what["owner"] == "bs3";
+    let faults: Vec<&str> = events
+        .iter()
+        .map(|event| &event["what"])
+        .filter(told)
+        .filter_map(|what| what["fault"].as_str())
+        .collect();
+    assert!(faults.iter().any(|fault| fault.contains("other labels")), "{faults:?}");
+    let coins: Vec<f64> =
+        summary["chain"]["coins"].as_array().unwrap().iter().map(|coin| coin.as_f64().unwrap()).collect();
+    assert!([0, 1, 3].iter().all(|good| coins[*good] > coins[2]), "{coins:?}");
 }
 
 #[test]

@@ -340,6 +340,13 @@ impl Training {
                 let payload = Payload::Attestation { owner, round, digest: Digest(digest), verdict };
                 self.submit(payload);
             }
+            Done::Unverified { round, owner } => {
+                let owner = self.names.get(owner).map_or("?", String::as_str);
+                let text = format!(
+                    "round {round}: {owner}'s model is not attested here: the global model is missing"
+                );
+                notice(node, Level::Warning, text);
+            }
             Done::Failed(why) => {
                 notice(node, Level::Error, format!("learning: {why}"));
                 self.failure = why;

@@ -1,5 +1,6 @@
 //! The thread on which a node trains, judges and aggregates: one job at a time, so that the node's messages never wait for it.
 
+mod labels;
 mod poison;
 mod verify;
 mod works;
@@ -150,6 +151,13 @@ pub enum Done {
         judgement: Option<Judgement>,
         /// Wall time that it took.
         took: Duration,
+    },
+    /// A model that could not be checked, for want of the global model that it began from.
+    Unverified {
+        /// Of which round.
+        round: u64,
+        /// Whose.
+        owner: usize,
     },
     /// A job that could not be done.
     Failed(String),

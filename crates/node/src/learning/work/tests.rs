@@ -4,13 +4,16 @@ use super::*;
 use crate::association::InForce;
 use crate::learning::{
     data::Records,
-    learner::{Learner, LearnerError, Trained, twins_of},
+    learner::{Examination, Learner, LearnerError, Trained, twins_of},
     wire::{self, Encoder, Format},
 };
 
 /// Learns two numbers: training moves towards 1, 1 and the loss is the distance from there. One that is to tell when it is gone takes
 /// its time to judge.
 struct Toy(Vec<UserId>, f64, Option<&'static AtomicBool>);
+
+/// A round in which nothing can be trained.
+const DIVERGES: u64 = 13;
 
 impl Drop for Toy {
     fn drop(&mut self) {
@@ -48,17 +51,21 @@ impl Learner for Toy {
     fn data(&self, _: UserId) -> Option<(blake3::Hash, u64)> {
         None
     }
-    fn train(&mut self, twin: UserId, _: u64, global: &[f32]) -> Result<Trained, LearnerError> {
+    fn train(&mut self, twin: UserId, round: u64, global: &[f32]) -> Result<Trained, LearnerError> {
+        if round == DIVERGES {
+            return Err(LearnerError("diverged".into()));
+        }
         let parameters = global.iter().map(|value| value + (1.0 - value) / 2.0).collect();
         let samples = ((1.0 + f64::from(twin.0)) * self.1) as u64;
         Ok(Trained { parameters, samples, passed: samples, loss: 1.0, busy: Duration::ZERO })
     }
-    fn judge(&mut self, parameters: &[f32]) -> Result<Option<Judgement>, LearnerError> {
+    fn examine(&mut self, parameters: &[f32]) -> Result<Option<Examination>, LearnerError> {
         if self.2.is_some() {
             std::thread::sleep(Duration::from_millis(100));
         }
         let loss = parameters.iter().map(|value| f64::from((1.0 - value).abs())).sum();
-        Ok(Some(Judgement { loss, accuracy: 0.5 }))
+        let judgement = Judgement { loss, accuracy: 0.5 };
+        Ok(Some(Examination { judgement, labels: Vec::new(), scores: Vec::new() }))
     }
 }
 
@@ -183,6 +190,19 @@ fn bad_models_are_found_out() {
     assert_eq!(fault(body(&[2.2, 2.2])), None);
     assert!(fault(body(&[0.5, f32::NAN])).unwrap().contains("not a finite number"));
     assert!(fault(body(&[0.5])).unwrap().contains("1 parameters where 2"));
+}
+
+#[test]
+fn whoever_could_not_train_does_not_take_bad_models_for_good() {
+    let (worker, mut done) = worker("");
+    let job = Job::Train { round: DIVERGES, global: body(&[0.0, 0.0]), fractions: None };
+    assert!(matches!(next(&worker, &mut done, job), Done::Failed(why) if why == "diverged"));
+    let mut check =
+        |round, of: &[f32]| next(&worker, &mut done, Job::Verify { round, owner: 2, body: body(of) });
+    assert!(matches!(check(DIVERGES, &[0.5, 0.5]), Done::Verified { fault: None, .. }));
+    assert!(matches!(check(DIVERGES, &[-1.0, -1.0]), Done::Verified { fault: Some(_), .. }));
+    // Of a round that it knows nothing of, it says nothing.
+    assert!(matches!(check(DIVERGES + 1, &[0.5, 0.5]), Done::Unverified { round: 14, owner: 2 }));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use dtwn_model::{
 use super::{
     Done, Job, ModelByTwin, Models, Stop, digest,
     poison::spoil,
-    verify::{Bounds, Yardstick},
+    verify::{Bounds, Yardstick, reliability},
 };
 use crate::learning::{
     aggregate::{Rule, aggregate},
@@ -37,6 +37,8 @@ pub(super) struct Works {
     seed: u64,
     /// What models of the round are held against, at a BS.
     yardstick: Option<Yardstick>,
+    /// The twins that were trained last, each with the samples that it was trained on.
+    trained: Vec<(UserId, f64)>,
     /// The mean weight of a model, for the printed form of Eq. 4: samples of a twin, over the network.
     mean_weight: f64,
     current: Option<Arc<Vec<f32>>>,
@@ -75,9 +77,14 @@ impl Works {
             rule,
             encoder: Encoder::new(format),
             poison: settings.poison.get(&node.name).copied(),
-            bounds: Bounds { tolerance: settings.tolerance, alignment: settings.alignment },
+            bounds: Bounds {
+                tolerance: settings.tolerance,
+                alignment: settings.alignment,
+                mislabel_z: settings.mislabel_z,
+            },
             seed: plan.topology().run.seed,
             yardstick: None,
+            trained: Vec::new(),
             mean_weight: (samples / twins as f64).max(f64::MIN_POSITIVE),
             current: None,
             shelf,
@@ -231,40 +238,44 @@ impl Works {
 
     /// What a round's training leaves to be done once its model is on its way: to judge it and what it began from.
     pub(super) fn after(&mut self, round: u64) -> Result<Done, LearnerError> {
-        let mut judgement = None;
-        if let Some(yardstick) = &mut self.yardstick {
-            yardstick.before = self.learner.judge(&yardstick.global)?;
-            let own = yardstick.own.as_deref();
-            judgement = own.map(|own| self.learner.judge(own)).transpose()?.flatten();
-        }
-        let models: Vec<_> = self
+        let kept: ModelByTwin = self
             .models()
             .iter()
             .filter(|(_, (of, _))| *of == round)
-            .map(|(twin, (_, model))| (*twin, Arc::clone(model)))
+            .map(|(twin, kept)| (*twin, kept.clone()))
             .collect();
-        let models = models.into_iter().map(|(twin, model)| (twin, digest(&model), 4 * model.len() as u64));
-        Ok(Done::Behaviour { round, judgement, models: models.collect() })
+        let mut judgement = None;
+        if let Some(yardstick) = &mut self.yardstick {
+            let of = |(twin, samples): &(UserId, f64)| Some((&kept.get(twin)?.1[..], *samples));
+            let models: Vec<(&[f32], f64)> = self.trained.iter().filter_map(of).collect();
+            yardstick.expected = reliability(&yardstick.global, &models);
+            yardstick.before = self.learner.examine(&yardstick.global)?;
+            let own = yardstick.own.as_deref();
+            yardstick.after = own.map(|own| self.learner.examine(own)).transpose()?.flatten();
+            judgement = yardstick.after.as_ref().map(|examined| examined.judgement);
+        }
+        let told = |(twin, (_, model)): (UserId, (u64, Arc<Vec<f32>>))| {
+            (twin, digest(&model), 4 * model.len() as u64)
+        };
+        Ok(Done::Behaviour { round, judgement, models: kept.into_iter().map(told).collect() })
     }
 
     fn train(&mut self, round: u64, body: &Bytes, fractions: Option<&[f64]>) -> Result<Done, LearnerError> {
         let global = self.decode(body)?;
-        let yardstick = self.yardstick.insert(Yardstick { round, global, before: None, own: None });
+        self.yardstick =
+            Some(Yardstick { round, global, before: None, own: None, after: None, expected: 0.0 });
         let began = Instant::now();
-        let mut models: Vec<Trained> = Vec::new();
         let twins = self.learner.twins();
-        for twin in &twins {
-            if self.stop.is_ordered() {
-                return Err(LearnerError("told to stop".into()));
-            }
-            if let Some(fractions) = fractions {
-                self.learner.set_fraction(fractions.get(twin.index()).copied().unwrap_or(0.0));
-            }
-            models.push(self.learner.train(*twin, round, &yardstick.global)?);
-        }
+        let models = self.train_twins(&twins, round, fractions);
         let train = began.elapsed();
+        if models.as_ref().map_or(true, Vec::is_empty)
+            && let Some(yardstick) = &mut self.yardstick
+        {
+            // Whoever has no model of its own still holds others' against what they began from.
+            yardstick.before = self.learner.examine(&yardstick.global)?;
+        }
+        let models = models?;
         if models.is_empty() {
-            yardstick.before = self.learner.judge(&yardstick.global)?;
             return Ok(Done::Idle { round, global: body.clone() });
         }
         let samples: u64 = models.iter().map(|model| model.samples).sum();
@@ -277,6 +288,7 @@ impl Works {
         let mut own = aggregate(&parts, self.rule).map_err(LearnerError::of)?;
         let aggregated = began.elapsed();
         let (count, passed) = (models.len(), models.iter().map(|model| model.passed).sum());
+        self.trained = twins.iter().copied().zip(models.iter().map(|model| model.samples as f64)).collect();
         let kept = twins.into_iter().zip(models);
         self.models().extend(kept.map(|(twin, model)| (twin, (round, Arc::new(model.parameters)))));
         // Others are held against what was trained, whatever is sent.
@@ -290,15 +302,38 @@ impl Works {
         Ok(Done::Trained { round, body, twins: count, samples: passed, loss, train, aggregate: aggregated })
     }
 
+    fn train_twins(
+        &mut self,
+        twins: &[UserId],
+        round: u64,
+        fractions: Option<&[f64]>,
+    ) -> Result<Vec<Trained>, LearnerError> {
+        let Some(yardstick) = &self.yardstick else { return Ok(Vec::new()) };
+        let mut models = Vec::new();
+        for twin in twins {
+            if self.stop.is_ordered() {
+                return Err(LearnerError("told to stop".into()));
+            }
+            if let Some(fractions) = fractions {
+                self.learner.set_fraction(fractions.get(twin.index()).copied().unwrap_or(0.0));
+            }
+            models.push(self.learner.train(*twin, round, &yardstick.global)?);
+        }
+        Ok(models)
+    }
+
     fn verify(&mut self, round: u64, owner: usize, body: &[u8]) -> Result<Done, LearnerError> {
         let began = Instant::now();
         let (fault, judgement) = match self.decode(body) {
             Err(error) => (Some(error.to_string()), None),
             Ok(parameters) => {
-                let judgement = self.learner.judge(&parameters)?;
-                let yardstick = self.yardstick.as_ref().filter(|yardstick| yardstick.round == round);
-                let fault = yardstick.and_then(|held| held.fault(&parameters, judgement, self.bounds));
-                (fault, judgement)
+                // Without what it began from there is nothing to say of a model, and least of all that it is good.
+                let Some(held) = self.yardstick.as_ref().filter(|yardstick| yardstick.round == round) else {
+                    return Ok(Done::Unverified { round, owner });
+                };
+                let examined = self.learner.examine(&parameters)?;
+                let fault = held.fault(&parameters, examined.as_ref(), self.bounds);
+                (fault, examined.map(|examined| examined.judgement))
             }
         };
         let digest = *blake3::hash(body).as_bytes();
