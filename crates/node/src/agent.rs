@@ -158,6 +158,17 @@ impl Node {
         &self.config.verifying_keys
     }
 
+    /// The public key of a node.
+    ///
+    /// # Errors
+    /// When the session gave none for it.
+    pub fn verifying_key(&self, of: &str) -> Result<VerifyingKey, AgentError> {
+        let bytes = self.config.verifying_keys.iter().find(|(node, _)| node == of).map(|(_, key)| key);
+        bytes
+            .and_then(|bytes| VerifyingKey::from_bytes(bytes).ok())
+            .ok_or_else(|| AgentError::Instructions(format!("no key for {of}")))
+    }
+
     /// The directory in which this node may keep state.
     pub fn state_dir(&self) -> &std::path::Path {
         &self.config.state_dir
@@ -215,10 +226,7 @@ impl Node {
         of: &str,
         dial: Option<std::net::Ipv4Addr>,
     ) -> Result<PeerConfig, AgentError> {
-        let bytes = self.config.verifying_keys.iter().find(|(node, _)| node == of).map(|(_, key)| key);
-        let key = bytes
-            .and_then(|bytes| VerifyingKey::from_bytes(bytes).ok())
-            .ok_or_else(|| AgentError::Instructions(format!("no key for {of}")))?;
+        let key = self.verifying_key(of)?;
         let dial = dial.map(|address| (address, PORT).into()).into_iter().collect();
         Ok(PeerConfig { name: node_name(name)?, key, dial })
     }

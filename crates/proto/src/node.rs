@@ -132,6 +132,8 @@ pub struct ModelHeader {
     pub sent_at_ns: u64,
     /// BLAKE3 of the body.
     pub digest: [u8; 32],
+    /// The origin's Ed25519 signature on all of the above, in its two halves. Whoever passes the model on proves only itself.
+    pub signature: [[u8; 32]; 2],
 }
 
 /// The state s_t of a user, which its twin follows.
@@ -285,7 +287,8 @@ mod tests {
     use super::*;
 
     fn model() -> Header {
-        Header::Model(ModelHeader { round: 3, origin: "bs1".into(), sent_at_ns: 7, digest: [9; 32] })
+        let (origin, signature) = ("bs1".into(), [[8; 32], [7; 32]]);
+        Header::Model(ModelHeader { round: 3, origin, sent_at_ns: 7, digest: [9; 32], signature })
     }
 
     #[test]

@@ -53,6 +53,7 @@ pub use config::{BusConfig, ClassLimits, Clock, Limits, PeerConfig, Timing};
 pub use dtwn_proto::bus::{Class, NodeName};
 pub use error::BusError;
 pub use message::{Delivery, Incoming, Key, Message, Receiver, Reservation, Ticket};
+pub(crate) use seal::Context;
 pub use stats::{BusStats, ClassStats, PeerStats, Rejected};
 
 use conn::Event;

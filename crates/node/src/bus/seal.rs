@@ -1,4 +1,4 @@
-//! Signatures on handshakes, and tags on frames.
+//! Signatures on handshakes and on what goes on from node to node, and tags on frames.
 //!
 //! Hello and welcome are signed with their senders' ed25519 keys: over a BLAKE3 hash of the encoding, keyed by a context that
 //! is fixed for the hello and is the sealed hello for the welcome. Both carry a fresh X25519 share (RFC 7748), so only the two
@@ -34,6 +34,26 @@ impl Context {
         Self(blake3::derive_key("dtwn bus 1 welcome", hello))
     }
 
+    /// For the headers of models, which others than their origin bring.
+    pub(crate) fn model() -> Self {
+        Self(blake3::derive_key("dtwn model 1 header", &[]))
+    }
+
+    /// Signs an encoding.
+    pub(crate) fn sign(&self, encoding: &[u8], key: &SigningKey) -> [u8; SIGNATURE_BYTES] {
+        key.sign(&self.digest(encoding)).to_bytes()
+    }
+
+    /// Whether this is the key's signature on the encoding.
+    pub(crate) fn is_signed(
+        &self,
+        encoding: &[u8],
+        signature: &[u8; SIGNATURE_BYTES],
+        key: &VerifyingKey,
+    ) -> bool {
+        key.verify_strict(&self.digest(encoding), &Signature::from_bytes(signature)).is_ok()
+    }
+
     fn digest(&self, encoding: &[u8]) -> [u8; 32] {
         *blake3::keyed_hash(&self.0, encoding).as_bytes()
     }
@@ -43,8 +63,8 @@ impl Context {
 pub(crate) fn seal(envelope: &Envelope, context: &Context, key: &SigningKey) -> Bytes {
     let mut out = BytesMut::new();
     envelope.encode(&mut out);
-    let signature = key.sign(&context.digest(&out));
-    out.put_slice(&signature.to_bytes());
+    let signature = context.sign(&out, key);
+    out.put_slice(&signature);
     out.freeze()
 }
 
@@ -57,8 +77,7 @@ pub(crate) fn peek(sealed: &Bytes) -> Result<Envelope, Reject> {
 /// Checks the signature.
 pub(crate) fn verify(sealed: &[u8], context: &Context, key: &VerifyingKey) -> Result<(), Reject> {
     let (encoding, signature) = sealed.split_last_chunk::<SIGNATURE_BYTES>().ok_or(Reject::Malformed)?;
-    let signature = Signature::from_bytes(signature);
-    key.verify_strict(&context.digest(encoding), &signature).map_err(|_| Reject::BadSignature)
+    if context.is_signed(encoding, signature, key) { Ok(()) } else { Err(Reject::BadSignature) }
 }
 
 /// Checks the signature, then reads.
@@ -173,7 +192,7 @@ mod tests {
         let sealed = seal(&envelope(), &context, &key(1));
         assert_eq!(open(&sealed, &context, &key(1).verifying_key()), Ok(envelope()));
         assert_eq!(open(&sealed, &context, &key(2).verifying_key()), Err(Reject::BadSignature));
-        for other in [Context::hello(), Context::welcome(b"other")] {
+        for other in [Context::hello(), Context::welcome(b"other"), Context::model()] {
             assert_eq!(open(&sealed, &other, &key(1).verifying_key()), Err(Reject::BadSignature));
         }
     }

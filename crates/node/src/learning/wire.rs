@@ -10,6 +10,7 @@
 //! What a smaller format rounds off need not be lost: an [`Encoder`] adds it to the next model that it sends (error
 //! feedback: Seide et al. 2014, "1-Bit Stochastic Gradient Descent").
 
+use dtwn_model::topology::ModelFormat;
 use half::f16;
 
 const MAGIC: [u8; 4] = *b"DTWM";
@@ -53,6 +54,16 @@ impl Format {
 
     fn of(tag: u8) -> Option<Self> {
         [Self::F32, Self::F16, Self::Int8].into_iter().find(|format| format.tag() == tag)
+    }
+}
+
+impl From<ModelFormat> for Format {
+    fn from(format: ModelFormat) -> Self {
+        match format {
+            ModelFormat::F32 => Self::F32,
+            ModelFormat::F16 => Self::F16,
+            ModelFormat::Int8 => Self::Int8,
+        }
     }
 }
 
@@ -174,15 +185,7 @@ fn put_int8(out: &mut Vec<u8>, values: &[f32]) -> Vec<f32> {
 /// # Errors
 /// [`WireError`].
 pub fn decode(message: &[u8], expected: usize) -> Result<Vec<f32>, WireError> {
-    let (header, body) = message.split_at_checked(HEADER_BYTES).ok_or(WireError::Header)?;
-    if header[..4] != MAGIC || header[6..8] != [0, 0] {
-        return Err(WireError::Header);
-    }
-    if header[4] != VERSION {
-        return Err(WireError::Version(header[4]));
-    }
-    let format = Format::of(header[5]).ok_or(WireError::Format(header[5]))?;
-    let found = u32::from_le_bytes([header[8], header[9], header[10], header[11]]) as usize;
+    let (format, found, body) = open(message)?;
     if found != expected {
         return Err(WireError::Parameters { expected, found });
     }
@@ -200,6 +203,26 @@ pub fn decode(message: &[u8], expected: usize) -> Result<Vec<f32>, WireError> {
         Some(index) => Err(WireError::NotFinite(index)),
         None => Ok(values),
     }
+}
+
+/// Whether a message is in this format and as long as its own header says, whatever its parameters are.
+#[must_use]
+pub fn is_whole(message: &[u8], format: Format) -> bool {
+    open(message).is_ok_and(|(of, parameters, _)| of == format && message.len() == format.bytes(parameters))
+}
+
+/// The format, the number of parameters, and the bytes that should hold them.
+fn open(message: &[u8]) -> Result<(Format, usize, &[u8]), WireError> {
+    let (header, body) = message.split_at_checked(HEADER_BYTES).ok_or(WireError::Header)?;
+    if header[..4] != MAGIC || header[6..8] != [0, 0] {
+        return Err(WireError::Header);
+    }
+    if header[4] != VERSION {
+        return Err(WireError::Version(header[4]));
+    }
+    let format = Format::of(header[5]).ok_or(WireError::Format(header[5]))?;
+    let parameters = u32::from_le_bytes([header[8], header[9], header[10], header[11]]) as usize;
+    Ok((format, parameters, body))
 }
 
 fn int8(block: &[u8]) -> Vec<f32> {
@@ -268,6 +291,17 @@ mod tests {
         let mut scaled = Encoder::new(Format::Int8).encode(&model(10));
         scaled[12..16].copy_from_slice(&f32::INFINITY.to_le_bytes());
         assert!(matches!(decode(&scaled, 10), Err(WireError::NotFinite(_))));
+    }
+
+    #[test]
+    fn a_message_is_whole_when_it_is_as_long_as_it_says_and_in_the_format() {
+        for format in FORMATS {
+            let message = Encoder::new(format).encode(&model(2500));
+            assert_eq!(FORMATS.map(|other| is_whole(&message, other)), FORMATS.map(|other| other == format));
+            assert!(!is_whole(&message[..message.len() - 1], format));
+            assert!(!is_whole(&[&message[..], &[0]].concat(), format));
+        }
+        assert!(!is_whole(b"DTWM", Format::F32));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use dtwn_proto::{
 };
 
 use super::{
+    gate::{Entry, Gate},
     model, overlay,
     prediction::Predictor,
     training::{Training, Turn, Word},
@@ -48,13 +49,13 @@ pub async fn run(node: Node, bs: BsId) -> Result<(), AgentError> {
     let mut twins = Twins::start(&node, bs, &names, &bus, chain.as_ref(), worker)?;
     let mut station = Station {
         predictor: Predictor::new(std::sync::Arc::clone(&node.association)),
+        gate: Gate::new(&node)?,
         names,
         node,
         bus,
         bs,
         chain: chain.clone(),
         round: 0,
-        seen: HashSet::new(),
         acting,
         undecided: None,
     };
@@ -142,8 +143,8 @@ struct Station {
     names: Vec<String>,
     predictor: Predictor,
     round: u64,
-    /// Origins whose model of the current round is here.
-    seen: HashSet<String>,
+    /// Lets models in.
+    gate: Gate,
     /// Our part in decisions, where a policy makes them.
     acting: Option<Acting>,
     /// The global model of a round whose association is not settled yet.
@@ -159,10 +160,9 @@ impl Station {
     ) -> Result<(), AgentError> {
         let from = incoming.from.as_str();
         match node::decode(&incoming.body) {
-            Ok((Header::Model(header), body)) => match model::check(&header, &body) {
-                Ok(()) => self.take_model(from, &header, &body, &incoming, (training, twins))?,
-                Err(error) => tracing::warn!(from, %error, "refused a model"),
-            },
+            Ok((Header::Model(header), body)) => {
+                self.take_model(&header, &body, &incoming, (training, twins))?;
+            }
             Ok((Header::Join | Header::Trains { .. }, _)) => {
                 tracing::warn!(from, "refused a message that is for the MBS");
             }
@@ -219,92 +219,85 @@ impl Station {
             }
         }
         if let Some((header, body, incoming)) = self.undecided.take() {
-            let from = incoming.from.as_str().to_owned();
-            self.take_model(&from, &header, &body, &incoming, (training, twins))?;
+            self.take_global(&header, &body, &incoming, (training, twins))?;
         }
         Ok(())
     }
 
     fn take_model(
         &mut self,
-        from: &str,
         header: &ModelHeader,
         body: &Bytes,
         incoming: &Incoming,
         (training, twins): (Option<&mut Training>, &mut Twins),
     ) -> Result<(), AgentError> {
-        let mbs = &self.node.plan.nodes[0].name;
-        if header.origin == *mbs && from == mbs {
-            // An MBS that was started again opens a round a second time.
-            if header.round == self.round
-                && let Some(training) = training.as_deref()
-            {
-                match training.sent(header.round) {
-                    Some(own) => drop(self.send_to_mbs(header.round, own)),
-                    None if training.is_idle() => self.tell_whether_it_trains(header.round, false),
-                    None => {}
-                }
+        let from = incoming.from.as_str();
+        let here = (self.bs.index(), self.round);
+        let wanted = |owner| training.as_deref().is_some_and(|training| training.is_missing(owner, header));
+        let origin = match self.gate.admit(here, from, (header, body), wanted) {
+            Ok(Entry::Global) => return self.take_global(header, body, incoming, (training, twins)),
+            Ok(Entry::First(origin)) => {
+                self.report_model("model-relay", header, body.len(), incoming.received_at_ns);
+                self.pass_on(origin, &incoming.body);
+                origin
+            }
+            Ok(Entry::Recorded(origin)) => origin,
+            Ok(Entry::Useless) => return Ok(()),
+            Err(refusal) => {
+                let (origin, round, ours) = (&header.origin, header.round, self.round);
+                tracing::warn!(from, origin, round, ours, %refusal, "refused a model");
                 return Ok(());
             }
-            if self.acting.as_ref().is_some_and(|acting| !acting.is_settled(header.round)) {
-                // It comes over another connection than what was decided, and may overtake that.
-                if header.round > self.round {
-                    self.undecided = Some((header.clone(), body.clone(), incoming.clone()));
-                }
-                return Ok(());
-            }
-            if header.round > self.round {
-                self.report_model("model-down", header, body.len(), incoming.received_at_ns);
-                self.open(header.round);
-                twins.open(&self.node, header.round)?;
-                match training {
-                    Some(training) => {
-                        let cpu = self.acting.as_mut().and_then(|acting| acting.cpu(header.round));
-                        training.open(&self.node, self.bs, cpu, header.round, body.clone());
-                    }
-                    None => {
-                        let bytes = self.node.plan.topology().cost.model_size.get() as usize;
-                        let body = model::body(self.node.seed(), header.round, &self.node.me().name, bytes);
-                        self.answer(header.round, &body);
-                    }
-                }
-            }
-            return Ok(());
-        }
-        let Some(origin) = self.names.iter().position(|name| *name == header.origin) else {
-            tracing::warn!(from, origin = header.origin, "refused the model of a stranger");
-            return Ok(());
         };
-        // A model may overtake the global one that opens its round; an older one is of no use to anybody.
-        if header.round < self.round || origin == self.bs.index() {
-            return Ok(());
-        }
-        if header.round > self.round + 1 {
-            tracing::warn!(
-                from,
-                round = header.round,
-                ours = self.round,
-                "refused a model of a round far ahead"
-            );
-            return Ok(());
-        }
-        let mark = format!("{}/{}", header.round, header.origin);
-        if self.seen.insert(mark) {
-            self.report_model("model-relay", header, body.len(), incoming.received_at_ns);
-            self.pass_on(origin, &incoming.body);
-            if let Some(training) = training {
-                training.keep(&self.node, origin, header, &incoming.body, body);
-            }
+        if let Some(training) = training {
+            training.keep(&self.node, origin, header, &incoming.body, body);
         }
         Ok(())
     }
 
-    /// Begins a round, and forgets what came for those before.
-    fn open(&mut self, round: u64) {
-        self.round = round;
-        let oldest = format!("{round}/");
-        let newer = format!("{}/", round + 1);
-        self.seen.retain(|mark| mark.starts_with(&oldest) || mark.starts_with(&newer));
+    fn take_global(
+        &mut self,
+        header: &ModelHeader,
+        body: &Bytes,
+        incoming: &Incoming,
+        (training, twins): (Option<&mut Training>, &mut Twins),
+    ) -> Result<(), AgentError> {
+        // An MBS that was started again opens a round a second time.
+        if header.round == self.round
+            && let Some(training) = training.as_deref()
+        {
+            match training.sent(header.round) {
+                Some(own) => drop(self.send_to_mbs(header.round, own)),
+                None if training.is_idle() => self.tell_whether_it_trains(header.round, false),
+                None => {}
+            }
+            return Ok(());
+        }
+        if self.acting.as_ref().is_some_and(|acting| !acting.is_settled(header.round)) {
+            // It comes over another connection than what was decided, and may overtake that.
+            if header.round > self.round {
+                self.undecided = Some((header.clone(), body.clone(), incoming.clone()));
+            }
+            return Ok(());
+        }
+        if header.round > self.round {
+            self.report_model("model-down", header, body.len(), incoming.received_at_ns);
+            self.round = header.round;
+            self.gate.open(header.round);
+            twins.open(&self.node, header.round)?;
+            match training {
+                Some(training) => {
+                    let cpu = self.acting.as_mut().and_then(|acting| acting.cpu(header.round));
+                    training.open(&self.node, self.bs, cpu, header.round, body.clone());
+                }
+                None => {
+                    let bytes = self.node.plan.topology().cost.model_size.get() as usize;
+                    let body = model::body(self.node.seed(), header.round, &self.node.me().name, bytes);
+                    self.answer(header.round, &body);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Sends our own model to the MBS and on its way to the other BSs.
@@ -317,7 +310,7 @@ impl Station {
     /// Sends our own model to the MBS; the message, to be passed on.
     fn send_to_mbs(&self, round: u64, body: &[u8]) -> Option<Bytes> {
         let origin = &self.node.me().name;
-        let message = model::message(round, origin, self.node.clock.now_ns(), body)
+        let message = model::message(self.node.signing_key(), round, origin, self.node.clock.now_ns(), body)
             .inspect_err(|error| tracing::error!(%error, "no model could be sent"))
             .ok()?;
         let mbs = node_name(&self.node.plan.nodes[0].name).ok()?;

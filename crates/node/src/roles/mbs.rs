@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{
+    gate::Gate,
     model,
     muster::{Muster, Stand},
     prediction::Predictor,
@@ -65,6 +66,7 @@ pub async fn run(node: Node) -> Result<(), AgentError> {
             let news = chain.as_ref().map(ChainHandle::subscribe);
             Rounds {
                 predictor: Predictor::new(std::sync::Arc::clone(&node.association)),
+                gate: Gate::new(&node)?,
                 muster: Muster::new(
                     names.len(),
                     node.plan.topology().learning.min_bs as usize,
@@ -116,6 +118,8 @@ struct Rounds {
     /// Who is waited for.
     muster: Muster,
     predictor: Predictor,
+    /// Lets models in.
+    gate: Gate,
     /// What opened the round.
     opening: Bytes,
     /// The thread that aggregates and judges, where models are trained.
@@ -263,13 +267,14 @@ impl Rounds {
 
     /// Sends the global model to every BS; where nothing is trained, random bytes of its size. The message comes back, for BSs that are
     /// started later.
-    fn open(&self, round: u64, global: Option<&Bytes>) -> Result<Bytes, AgentError> {
+    fn open(&mut self, round: u64, global: Option<&Bytes>) -> Result<Bytes, AgentError> {
         let origin = &self.node.me().name;
         let body = global.cloned().unwrap_or_else(|| {
             let bytes = self.node.plan.topology().cost.model_size.get() as usize;
             model::body(self.node.seed(), round, origin, bytes).into()
         });
-        let message = model::message(round, origin, self.node.clock.now_ns(), &body)
+        self.gate.expect(body.len());
+        let message = model::message(self.node.signing_key(), round, origin, self.node.clock.now_ns(), &body)
             .map_err(|error| AgentError::Instructions(error.to_string()))?;
         for name in &self.names {
             model::send(&self.bus, node_name(name)?, origin, message.clone());
@@ -341,9 +346,9 @@ impl Rounds {
             return;
         };
         match node::decode(&incoming.body) {
-            Ok((Header::Model(header), body)) if header.origin == from => {
-                if let Err(error) = model::check(&header, &body) {
-                    tracing::warn!(from, %error, "refused a model");
+            Ok((Header::Model(header), body)) => {
+                if let Err(refusal) = self.gate.check(from, &header, &body) {
+                    tracing::warn!(from, origin = header.origin, %refusal, "refused a model");
                     return;
                 }
                 self.report(&header, body.len(), incoming.received_at_ns);

@@ -7,6 +7,7 @@
 //! | [`users`] | follows its users' [`state`] and holds their samples, for the BSs that have their twins |
 
 pub mod bs;
+mod gate;
 pub mod mbs;
 pub mod model;
 mod muster;

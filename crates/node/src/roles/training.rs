@@ -187,7 +187,8 @@ impl Training {
     pub(super) fn open(&mut self, node: &Node, bs: BsId, cpu: Option<Hertz>, round: u64, global: Bytes) {
         self.cpu = cpu.or(node.me().cpu);
         self.opened = round;
-        self.bodies.retain(|_, kept| kept.round >= round);
+        // What came before any global model was as long as it said itself.
+        self.bodies.retain(|_, kept| kept.round >= round && kept.body.len() == global.len());
         let bodies = &self.bodies;
         self.asked.retain(|digest| bodies.contains_key(digest));
         self.wanted = Wanted::default();
@@ -226,10 +227,21 @@ impl Training {
         body: &Bytes,
     ) {
         let (message, body) = (message.clone(), body.clone());
-        // One model a BS and round is relayed at most, so this is bounded.
+        // One of each BS and round at most: only what is on record replaces what came before.
+        self.bodies.retain(|_, kept| (kept.round, kept.owner) != (header.round, owner));
         self.bodies.insert(header.digest, Kept { round: header.round, owner, message, body });
         self.wanted.forget(&header.digest);
         self.check(node);
+    }
+
+    /// Whether a BS's model is the one that the chain has on record, is not settled, and is not here.
+    pub(super) fn is_missing(&self, owner: usize, header: &ModelHeader) -> bool {
+        let Some(chain) = &self.chain else { return false };
+        let state = chain.state();
+        let record = state.accounts.get(owner).and_then(|account| account.model(header.round));
+        record.is_some_and(|record| {
+            record.status == ModelStatus::Pending && record.body.digest.0 == header.digest
+        }) && !self.bodies.contains_key(&header.digest)
     }
 
     /// A model that another BS has asked for, where it is here: its owner's position, and the message that carries it.
@@ -238,7 +250,8 @@ impl Training {
             return Some((kept.owner, kept.message.clone()));
         }
         let (round, _, body) = self.sent.as_ref().filter(|(_, own, _)| own == digest)?;
-        let message = model::message(*round, &node.me().name, node.clock.now_ns(), body).ok()?;
+        let (key, now_ns) = (node.signing_key(), node.clock.now_ns());
+        let message = model::message(key, *round, &node.me().name, now_ns, body).ok()?;
         Some((self.bs.index(), message))
     }
 

@@ -7,7 +7,7 @@ use dtwn_chain::{
     tx::{BodyRef, Payload},
     types::Digest,
 };
-use dtwn_model::{Plan, ids::UserId, topology::ModelFormat};
+use dtwn_model::{Plan, ids::UserId};
 use dtwn_proto::{
     event::{TwinMoved, What},
     node::{self, Header, Manifest, PIECE_BYTES, TwinMessage},
@@ -293,13 +293,8 @@ fn behaviour(plan: &Plan, models: Option<&Models>, store: &Store, twin: u32, rou
         };
     };
     let known = models.lock().unwrap_or_else(PoisonError::into_inner).get(&UserId(twin)).cloned();
-    let format = match settings.format {
-        ModelFormat::F32 => Format::F32,
-        ModelFormat::F16 => Format::F16,
-        ModelFormat::Int8 => Format::Int8,
-    };
     match known {
-        Some((_, model)) => Encoder::new(format).encode(&model).into(),
+        Some((_, model)) => Encoder::new(Format::from(settings.format)).encode(&model).into(),
         None => store.model(twin).ok().flatten().unwrap_or_default(),
     }
 }
