@@ -14,7 +14,8 @@ use dtwn_proto::{
 
 use super::{
     gate::{Entry, Gate},
-    model, overlay,
+    model::{self, Courier},
+    overlay,
     prediction::Predictor,
     training::{Training, Turn, Word},
     twins::Twins,
@@ -52,6 +53,7 @@ pub async fn run(node: Node, bs: BsId) -> Result<(), AgentError> {
         gate: Gate::new(&node)?,
         names,
         node,
+        courier: Courier::new(&bus),
         bus,
         bs,
         chain: chain.clone(),
@@ -87,7 +89,7 @@ pub async fn run(node: Node, bs: BsId) -> Result<(), AgentError> {
             turn = next(training.as_mut()) => {
                 if let Some(training) = &mut training {
                     match training.turn(&station.node, &mut twins, station.round, turn)? {
-                        Some(Word::Model(round, body)) => station.answer(round, &body),
+                        Some(Word::Model(message)) => station.answer(&message),
                         Some(Word::Idle(round)) => station.tell_whether_it_trains(round, false),
                         Some(Word::Want(models)) => station.ask_for(&models),
                         None => {}
@@ -138,6 +140,7 @@ fn peers(node: &Node, bs: BsId) -> Result<Vec<PeerConfig>, AgentError> {
 struct Station {
     node: Node,
     bus: Bus,
+    courier: Courier,
     bs: BsId,
     chain: Option<ChainHandle>,
     names: Vec<String>,
@@ -169,11 +172,11 @@ impl Station {
             Ok((Header::WantModel { digest }, _)) => {
                 // One at most of each BS waits for whoever asks: a newer one takes its place.
                 if let Some((owner, message)) =
-                    training.as_deref().and_then(|training| training.find(&self.node, &digest))
+                    training.as_deref().and_then(|training| training.find(&digest))
                     && let Some(owner) =
                         self.names.get(owner).filter(|_| self.names.iter().any(|n| n == from))
                 {
-                    model::send(&self.bus, incoming.from, owner, message);
+                    self.courier.send(incoming.from, owner, message);
                 }
             }
             Ok((Header::Twin(message), body)) => {
@@ -267,7 +270,11 @@ impl Station {
             && let Some(training) = training.as_deref()
         {
             match training.sent(header.round) {
-                Some(own) => drop(self.send_to_mbs(header.round, own)),
+                Some(own) => {
+                    if let Some(message) = self.message(header.round, own) {
+                        self.send_to_mbs(&message);
+                    }
+                }
                 None if training.is_idle() => self.tell_whether_it_trains(header.round, false),
                 None => {}
             }
@@ -293,7 +300,9 @@ impl Station {
                 None => {
                     let bytes = self.node.plan.topology().cost.model_size.get() as usize;
                     let body = model::body(self.node.seed(), header.round, &self.node.me().name, bytes);
-                    self.answer(header.round, &body);
+                    if let Some(message) = self.message(header.round, &body) {
+                        self.answer(&message);
+                    }
                 }
             }
         }
@@ -301,21 +310,23 @@ impl Station {
     }
 
     /// Sends our own model to the MBS and on its way to the other BSs.
-    fn answer(&self, round: u64, body: &[u8]) {
-        if let Some(message) = self.send_to_mbs(round, body) {
-            self.pass_on(self.bs.index(), &message);
-        }
+    fn answer(&self, message: &Bytes) {
+        self.send_to_mbs(message);
+        self.pass_on(self.bs.index(), message);
     }
 
-    /// Sends our own model to the MBS; the message, to be passed on.
-    fn send_to_mbs(&self, round: u64, body: &[u8]) -> Option<Bytes> {
-        let origin = &self.node.me().name;
-        let message = model::message(self.node.signing_key(), round, origin, self.node.clock.now_ns(), body)
+    /// Our own model as it travels.
+    fn message(&self, round: u64, body: &[u8]) -> Option<Bytes> {
+        let (key, now_ns) = (self.node.signing_key(), self.node.clock.now_ns());
+        model::message(key, round, &self.node.me().name, now_ns, body)
             .inspect_err(|error| tracing::error!(%error, "no model could be sent"))
-            .ok()?;
-        let mbs = node_name(&self.node.plan.nodes[0].name).ok()?;
-        model::send(&self.bus, mbs, origin, message.clone());
-        Some(message)
+            .ok()
+    }
+
+    fn send_to_mbs(&self, message: &Bytes) {
+        if let Ok(mbs) = node_name(&self.node.plan.nodes[0].name) {
+            self.courier.send(mbs, &self.node.me().name, message.clone());
+        }
     }
 
     /// A BS that was started again may have missed what opened the round.
@@ -327,7 +338,7 @@ impl Station {
         if let (Ok(mbs), Ok(message)) =
             (node_name(&self.node.plan.nodes[0].name), node::encode(&Header::Join, &[]))
         {
-            model::send(&self.bus, mbs, &self.node.me().name, message);
+            self.courier.send(mbs, &self.node.me().name, message);
         }
     }
 
@@ -381,7 +392,7 @@ impl Station {
                 next.extend(orphans.into_iter().filter(|orphan| neighbours.contains(orphan)));
             }
             if let Ok(peer) = node_name(name) {
-                model::send(&self.bus, peer, &self.names[origin], message.clone());
+                self.courier.send(peer, &self.names[origin], message.clone());
             }
         }
     }

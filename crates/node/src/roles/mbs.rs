@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     gate::Gate,
-    model,
+    model::{self, Courier},
     muster::{Muster, Stand},
     prediction::Predictor,
     training,
@@ -73,6 +73,7 @@ pub async fn run(node: Node) -> Result<(), AgentError> {
                     node.clock.now_ns(),
                 ),
                 node,
+                courier: Courier::new(&bus),
                 bus,
                 receiver: others,
                 names,
@@ -113,6 +114,7 @@ async fn sort(
 struct Rounds {
     node: Node,
     bus: Bus,
+    courier: Courier,
     receiver: mpsc::Receiver<Incoming>,
     names: Vec<String>,
     /// Who is waited for.
@@ -277,7 +279,7 @@ impl Rounds {
         let message = model::message(self.node.signing_key(), round, origin, self.node.clock.now_ns(), &body)
             .map_err(|error| AgentError::Instructions(error.to_string()))?;
         for name in &self.names {
-            model::send(&self.bus, node_name(name)?, origin, message.clone());
+            self.courier.send(node_name(name)?, origin, message.clone());
         }
         Ok(message)
     }
@@ -364,7 +366,7 @@ impl Rounds {
                     chair.tell(&self.bus, &incoming.from);
                 }
                 self.muster.trains(bs, true);
-                model::send(&self.bus, incoming.from.clone(), &self.node.me().name, self.opening.clone());
+                self.courier.send(incoming.from.clone(), &self.node.me().name, self.opening.clone());
             }
             Ok((Header::Trains { round: of, anything }, _)) => {
                 if of == round {
@@ -374,7 +376,7 @@ impl Rounds {
             Ok((Header::WantModel { digest }, _)) => {
                 if let Some((owner, found)) = here.iter().find(|(_, here)| here.digest == digest) {
                     let message = found.message.clone();
-                    model::send(&self.bus, incoming.from.clone(), &self.names[*owner], message);
+                    self.courier.send(incoming.from.clone(), &self.names[*owner], message);
                 }
             }
             Ok(_) => tracing::warn!(from, "refused a message that is not for the MBS"),

@@ -8,6 +8,7 @@
 
 pub mod bs;
 mod gate;
+mod held;
 pub mod mbs;
 pub mod model;
 mod muster;

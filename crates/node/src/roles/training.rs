@@ -1,10 +1,7 @@
 //! What a BS does with models when it learns: trains when a round opens, at the pace of its processor, and checks the models of
 //! others that the chain has recorded.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
 use bytes::Bytes;
 use dtwn_chain::{
@@ -25,6 +22,7 @@ use dtwn_proto::{
 use tokio::{sync::broadcast, time::Instant};
 
 use super::{
+    held::{Held, Model},
     model,
     prediction::Predictor,
     twins::Twins,
@@ -59,23 +57,12 @@ pub(super) enum Turn {
 /// What others have to be told.
 #[derive(Debug)]
 pub(super) enum Word {
-    /// Our model of a round.
-    Model(u64, Bytes),
+    /// Our model, as it travels.
+    Model(Bytes),
     /// There is nothing to train in a round.
     Idle(u64),
     /// Models that have not come, each with how often it was asked for before.
     Want(Vec<(ModelDigest, usize)>),
-}
-
-/// Another BS's model.
-#[derive(Debug, Clone)]
-struct Kept {
-    round: u64,
-    /// Its position.
-    owner: usize,
-    /// As it came, for others.
-    message: Bytes,
-    body: Bytes,
 }
 
 /// A model that waits for its time.
@@ -97,8 +84,7 @@ pub(super) struct Training {
     names: Vec<String>,
     /// The round that was opened last.
     opened: u64,
-    /// Models of others by their digest.
-    bodies: HashMap<ModelDigest, Kept>,
+    held: Held,
     /// Models that were handed to the thread to be checked.
     asked: HashSet<ModelDigest>,
     wanted: Wanted,
@@ -111,8 +97,6 @@ pub(super) struct Training {
     unreported: Option<LocalModel>,
     /// The judgement on our model of a round.
     judged: Option<(u64, Option<Judgement>)>,
-    /// The model that we sent last, its round and digest.
-    sent: Option<(u64, ModelDigest, Bytes)>,
     /// A round for which there was nothing to train, with its global model.
     idle: Option<(u64, Bytes)>,
     bs: BsId,
@@ -138,7 +122,7 @@ impl Training {
             chain: chain.cloned(),
             names: names.to_vec(),
             opened: 0,
-            bodies: HashMap::new(),
+            held: Held::default(),
             asked: HashSet::new(),
             wanted: Wanted::default(),
             predictor: Predictor::new(std::sync::Arc::clone(&node.association)),
@@ -147,7 +131,6 @@ impl Training {
             waiting: None,
             unreported: None,
             judged: None,
-            sent: None,
             idle: None,
             bs: BsId(0),
             failure: String::new(),
@@ -187,10 +170,9 @@ impl Training {
     pub(super) fn open(&mut self, node: &Node, bs: BsId, cpu: Option<Hertz>, round: u64, global: Bytes) {
         self.cpu = cpu.or(node.me().cpu);
         self.opened = round;
-        // What came before any global model was as long as it said itself.
-        self.bodies.retain(|_, kept| kept.round >= round && kept.body.len() == global.len());
-        let bodies = &self.bodies;
-        self.asked.retain(|digest| bodies.contains_key(digest));
+        self.held.open(round, global.len());
+        let held = &self.held;
+        self.asked.retain(|digest| held.get(digest).is_some());
         self.wanted = Wanted::default();
         self.waiting = None;
         self.idle = None;
@@ -214,7 +196,7 @@ impl Training {
 
     /// Our model of a round, where we have sent it already.
     pub(super) fn sent(&self, round: u64) -> Option<&Bytes> {
-        self.sent.as_ref().filter(|(of, ..)| *of == round).map(|(.., body)| body)
+        self.held.own(round).map(|own| &own.body)
     }
 
     /// Keeps another BS's model, with the message that it came in, to be checked once the chain has its record.
@@ -226,10 +208,8 @@ impl Training {
         message: &Bytes,
         body: &Bytes,
     ) {
-        let (message, body) = (message.clone(), body.clone());
-        // One of each BS and round at most: only what is on record replaces what came before.
-        self.bodies.retain(|_, kept| (kept.round, kept.owner) != (header.round, owner));
-        self.bodies.insert(header.digest, Kept { round: header.round, owner, message, body });
+        let (round, message, body) = (header.round, message.clone(), body.clone());
+        self.held.keep(header.digest, Model { round, owner, message, body });
         self.wanted.forget(&header.digest);
         self.check(node);
     }
@@ -241,18 +221,12 @@ impl Training {
         let record = state.accounts.get(owner).and_then(|account| account.model(header.round));
         record.is_some_and(|record| {
             record.status == ModelStatus::Pending && record.body.digest.0 == header.digest
-        }) && !self.bodies.contains_key(&header.digest)
+        }) && self.held.get(&header.digest).is_none()
     }
 
     /// A model that another BS has asked for, where it is here: its owner's position, and the message that carries it.
-    pub(super) fn find(&self, node: &Node, digest: &ModelDigest) -> Option<(usize, Bytes)> {
-        if let Some(kept) = self.bodies.get(digest) {
-            return Some((kept.owner, kept.message.clone()));
-        }
-        let (round, _, body) = self.sent.as_ref().filter(|(_, own, _)| own == digest)?;
-        let (key, now_ns) = (node.signing_key(), node.clock.now_ns());
-        let message = model::message(key, *round, &node.me().name, now_ns, body).ok()?;
-        Some((self.bs.index(), message))
+    pub(super) fn find(&self, digest: &ModelDigest) -> Option<(usize, Bytes)> {
+        self.held.find(digest)
     }
 
     /// Does what is next; what is to be told to others comes back.
@@ -281,9 +255,15 @@ impl Training {
                 let round = waiting.report.round;
                 self.unreported = Some(waiting.report);
                 self.report(node);
+                let (key, now_ns) = (node.signing_key(), node.clock.now_ns());
+                let message = model::message(key, round, &node.me().name, now_ns, &waiting.body)
+                    .map_err(|error| AgentError::Instructions(error.to_string()))?;
                 let digest = self.record(round, &waiting.body);
-                self.sent = Some((round, digest, waiting.body.clone()));
-                return Ok(Some(Word::Model(round, waiting.body)));
+                // Of the two copies, the one in the message is held.
+                let body = message.slice(message.len() - waiting.body.len()..);
+                let own = Model { round, owner: self.bs.index(), message: message.clone(), body };
+                self.held.keep_own(digest, own);
+                return Ok(Some(Word::Model(message)));
             }
         }
         Ok(None)
@@ -415,7 +395,7 @@ impl Training {
             if record.passed.contains(&me) || record.failed.contains(&me) || self.asked.contains(&digest) {
                 continue;
             }
-            match self.bodies.get(&digest) {
+            match self.held.get(&digest) {
                 Some(kept) if kept.round == record.round => {
                     let job = Job::Verify { round: record.round, owner, body: kept.body.clone() };
                     if self.worker.ask(job) {
