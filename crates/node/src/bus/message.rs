@@ -121,6 +121,20 @@ impl Receiver {
     }
 }
 
+#[cfg(test)]
+impl Receiver {
+    /// These messages, and then the end of the bus.
+    pub(crate) fn of(messages: impl IntoIterator<Item = Incoming>) -> Self {
+        let (sink, source) = mpsc::unbounded_channel();
+        let room = Arc::new(tokio::sync::Semaphore::new(0));
+        for incoming in messages {
+            let room = Arc::clone(&room).try_acquire_many_owned(0).unwrap();
+            sink.send(Held { incoming, _room: room }).unwrap();
+        }
+        Self(source)
+    }
+}
+
 /// Room in a peer's queue, from [`Bus::reserve`](super::Bus::reserve).
 pub struct Reservation {
     pub(crate) lane: Arc<LaneShared>,

@@ -1,6 +1,6 @@
 //! The macro base station: opens and closes rounds.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use dtwn_chain::models::ModelStatus;
@@ -10,12 +10,13 @@ use dtwn_proto::{
     node::{self, Header, ModelHeader},
 };
 use tokio::{
-    sync::{broadcast, mpsc},
+    sync::broadcast,
     time::{Instant, MissedTickBehavior},
 };
 
 use super::{
     gate::Gate,
+    letters::{Letter, Letters},
     model::{self, Courier},
     muster::{Muster, Stand},
     prediction::Predictor,
@@ -24,7 +25,7 @@ use super::{
 use crate::{
     agent::{AgentError, Node, node_name},
     association::{chair::Chair, ground::Ground},
-    bus::{Bus, Incoming, Receiver},
+    bus::{Bus, Receiver},
     chain::{self, ChainHandle, ChainNews},
     learning::{
         learner,
@@ -34,8 +35,6 @@ use crate::{
 
 /// How often the MBS looks who is there, wall time.
 const PRESENCE: Duration = Duration::from_millis(250);
-/// Messages for the rounds that wait for them; the bus holds back what comes beyond.
-const LETTERS_MAX: usize = 16;
 
 /// Runs the MBS for as long as it is polled.
 ///
@@ -49,23 +48,18 @@ pub async fn run(node: Node) -> Result<(), AgentError> {
     let (bus, receiver) = node.bus(&node.me().name, true, peers).await?;
     let chain = chain::join(&node, &bus)?;
     node.ready(vec![bus.clone()]);
-    let (letters, others) = mpsc::channel(LETTERS_MAX);
-    let rounds = node.plan.topology().learning.enabled;
+    // Without rounds, what comes for them is taken from the bus all the same, and dropped.
+    let letters = node.plan.topology().learning.enabled.then(|| Arc::new(Letters::new(names.len())));
     tokio::select! {
-        result = sort(receiver, chain.clone(), letters) => result,
+        result = sort(receiver, chain.clone(), &names, letters.clone()) => result,
         error = chain::failure(chain.as_ref()) => Err(AgentError::Chain(error)),
         result = async {
-            if !rounds {
-                // What comes is taken from the bus all the same, and dropped.
-                let mut others = others;
-                while others.recv().await.is_some() {}
-                return std::future::pending().await;
-            }
+            let Some(letters) = letters.clone() else { return std::future::pending().await };
             let chair = Ground::start(&node, chain.as_ref())?.map(Chair::new);
             let learning = training::worker(&node)?;
             let news = chain.as_ref().map(ChainHandle::subscribe);
             Rounds {
-                predictor: Predictor::new(std::sync::Arc::clone(&node.association)),
+                predictor: Predictor::new(Arc::clone(&node.association)),
                 gate: Gate::new(&node)?,
                 muster: Muster::new(
                     names.len(),
@@ -75,8 +69,8 @@ pub async fn run(node: Node) -> Result<(), AgentError> {
                 node,
                 courier: Courier::new(&bus),
                 bus,
-                receiver: others,
-                names,
+                letters,
+                names: names.clone(),
                 opening: Bytes::new(),
                 learning,
                 chair,
@@ -89,23 +83,33 @@ pub async fn run(node: Node) -> Result<(), AgentError> {
     }
 }
 
-/// Gives what comes for the chain to the chain, and all else to the rounds.
+/// Gives what comes for the chain to the chain, and all else to the rounds, for which it never waits: they may wait for the chain.
 async fn sort(
     mut receiver: Receiver,
     chain: Option<ChainHandle>,
-    letters: mpsc::Sender<Incoming>,
+    names: &[String],
+    letters: Option<Arc<Letters>>,
 ) -> Result<(), AgentError> {
     while let Some(incoming) = receiver.recv().await {
-        match node::decode(&incoming.body) {
+        let from = incoming.from.clone();
+        let (header, body) = match node::decode(&incoming.body) {
             Ok((Header::Chain(header), body)) => {
                 chain::take(chain.as_ref(), incoming.from, header, body).await;
+                continue;
             }
-            // The rounds find out what else it is.
-            _ => {
-                if letters.send(incoming).await.is_err() {
-                    return Ok(());
-                }
+            Ok(message) => message,
+            Err(error) => {
+                tracing::warn!(%from, %error, "refused a message");
+                continue;
             }
+        };
+        let Some(bs) = names.iter().position(|name| name == from.as_str()) else {
+            tracing::warn!(%from, "refused the message of a stranger");
+            continue;
+        };
+        let Some(letters) = &letters else { continue };
+        if letters.put(Letter { bs, header, body, incoming }).is_err() {
+            tracing::warn!(%from, "refused a message that is not for the MBS");
         }
     }
     Ok(())
@@ -115,7 +119,7 @@ struct Rounds {
     node: Node,
     bus: Bus,
     courier: Courier,
-    receiver: mpsc::Receiver<Incoming>,
+    letters: Arc<Letters>,
     names: Vec<String>,
     /// Who is waited for.
     muster: Muster,
@@ -298,9 +302,9 @@ impl Rounds {
         let clock = self.node.clock;
         while !self.muster.is_over(|bs| self.stand(bs, round, here.get(&bs)), clock.now_ns()) {
             tokio::select! {
-                incoming = tokio::time::timeout_at(end, self.receiver.recv()) => match incoming {
-                    Ok(Some(incoming)) => self.take(round, &incoming, &mut here),
-                    _ => break,
+                letter = tokio::time::timeout_at(end, self.letters.next()) => match letter {
+                    Ok(letter) => self.take(round, letter, &mut here),
+                    Err(_) => break,
                 },
                 () = training::chain_went_on(&mut self.news) => {}
                 _ = presence.tick() => {
@@ -341,14 +345,11 @@ impl Rounds {
     }
 
     /// What came: a model of this round, which is kept, or something that a BS asks or tells.
-    fn take(&mut self, round: u64, incoming: &Incoming, here: &mut BTreeMap<usize, Here>) {
+    fn take(&mut self, round: u64, letter: Letter, here: &mut BTreeMap<usize, Here>) {
+        let Letter { bs, header, body, incoming } = letter;
         let from = incoming.from.as_str();
-        let Some(bs) = self.names.iter().position(|name| name == from) else {
-            tracing::warn!(from, "refused the message of a stranger");
-            return;
-        };
-        match node::decode(&incoming.body) {
-            Ok((Header::Model(header), body)) => {
+        match header {
+            Header::Model(header) => {
                 if let Err(refusal) = self.gate.check(from, &header, &body) {
                     tracing::warn!(from, origin = header.origin, %refusal, "refused a model");
                     return;
@@ -356,31 +357,31 @@ impl Rounds {
                 self.report(&header, body.len(), incoming.received_at_ns);
                 // A model of an earlier round came too late for it, and is no use for this one.
                 if header.round == round {
-                    let (message, digest) = (incoming.body.clone(), header.digest);
+                    let (message, digest) = (incoming.body, header.digest);
                     here.insert(bs, Here { message, body, digest });
                 }
             }
-            Ok((Header::Join, _)) => {
+            Header::Join => {
                 // One at most waits for each BS: a newer one takes its place.
                 if let Some(chair) = &self.chair {
                     chair.tell(&self.bus, &incoming.from);
                 }
                 self.muster.trains(bs, true);
-                self.courier.send(incoming.from.clone(), &self.node.me().name, self.opening.clone());
+                self.courier.send(incoming.from, &self.node.me().name, self.opening.clone());
             }
-            Ok((Header::Trains { round: of, anything }, _)) => {
+            Header::Trains { round: of, anything } => {
                 if of == round {
                     self.muster.trains(bs, anything);
                 }
             }
-            Ok((Header::WantModel { digest }, _)) => {
+            Header::WantModel { digest } => {
                 if let Some((owner, found)) = here.iter().find(|(_, here)| here.digest == digest) {
                     let message = found.message.clone();
-                    self.courier.send(incoming.from.clone(), &self.names[*owner], message);
+                    self.courier.send(incoming.from, &self.names[*owner], message);
                 }
             }
-            Ok(_) => tracing::warn!(from, "refused a message that is not for the MBS"),
-            Err(error) => tracing::warn!(from, %error, "refused a message"),
+            // Letters of other kinds are not held.
+            _ => {}
         }
     }
 
@@ -397,5 +398,49 @@ impl Rounds {
             measured_ms: received_at_ns.saturating_sub(header.sent_at_ns) as f64 / 1e6,
             predicted_ms,
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dtwn_proto::{
+        bus::{Class, NodeName},
+        node::ChainHeader,
+    };
+
+    use super::*;
+    use crate::bus::Incoming;
+
+    #[tokio::test]
+    async fn letters_that_nobody_takes_do_not_hold_up_what_comes_for_the_chain() {
+        let incoming = |from: &str, header: &Header| Incoming {
+            from: NodeName::new(from).unwrap(),
+            class: Class::Control,
+            body: node::encode(header, &[]).unwrap(),
+            sent_at_ns: 0,
+            received_at_ns: 0,
+        };
+        let names = ["bs1".to_owned(), "bs2".to_owned()];
+        let questions = (0..100).map(|digest| Header::WantModel { digest: [digest; 32] });
+        let rounds = (0..100).map(|round| Header::Trains { round, anything: false });
+        let mut messages: Vec<Incoming> =
+            questions.chain(rounds).map(|header| incoming("bs1", &header)).collect();
+        messages.push(incoming("bs2", &Header::Join));
+        messages.push(incoming("ug1", &Header::Join));
+        messages.push(incoming("bs2", &Header::Chain(ChainHeader { spread: None })));
+        let letters = Arc::new(Letters::new(2));
+        // It ends once it has come to the end.
+        let sorted = sort(Receiver::of(messages), None, &names, Some(Arc::clone(&letters)));
+        tokio::time::timeout(Duration::from_secs(60), sorted).await.unwrap().unwrap();
+
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            let letter = letters.next().await;
+            held.push((letter.bs, letter.header));
+        }
+        let [one, other] = [98, 99].map(|digest| Header::WantModel { digest: [digest; 32] });
+        let told = Header::Trains { round: 99, anything: false };
+        assert_eq!(held, [(0, one), (0, other), (0, told), (1, Header::Join)]);
+        assert!(tokio::time::timeout(Duration::ZERO, letters.next()).await.is_err());
     }
 }
