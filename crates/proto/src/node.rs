@@ -39,12 +39,12 @@ pub enum Header {
     Model(ModelHeader),
     /// From a BS to the MBS: I was started again; send me what opened the round.
     Join,
-    /// From a BS to the MBS: whether any of its twins has something to be trained on in a round. Told where there is nothing, and when
-    /// that changes.
+    /// From a BS to the MBS: whether a model of it is to come in a round. Told where none of its twins has something to be trained on, or
+    /// training has failed, and when that changes.
     Trains {
         /// Which round.
         round: u64,
-        /// Whether there is anything.
+        /// Whether one is to come.
         anything: bool,
     },
     /// From a BS to another: send me this model of a BS, which is on record and has not come.

@@ -82,15 +82,15 @@ pub async fn run(node: Node, bs: BsId) -> Result<(), AgentError> {
                 if let Some(training) = training.as_mut().filter(|training| training.is_idle())
                     && twins.refresh(station.round)?
                 {
-                    training.resume(&station.node);
-                    station.tell_whether_it_trains(station.round, true);
+                    let trains = training.resume(&station.node);
+                    station.tell_whether_it_trains(station.round, trains);
                 }
             }
             turn = next(training.as_mut()) => {
                 if let Some(training) = &mut training {
                     match training.turn(&station.node, &mut twins, station.round, turn)? {
                         Some(Word::Model(message)) => station.answer(&message),
-                        Some(Word::Idle(round)) => station.tell_whether_it_trains(round, false),
+                        Some(Word::Trains { round, anything }) => station.tell_whether_it_trains(round, anything),
                         Some(Word::Want(models)) => station.ask_for(&models),
                         None => {}
                     }
@@ -275,7 +275,7 @@ impl Station {
                         self.send_to_mbs(&message);
                     }
                 }
-                None if training.is_idle() => self.tell_whether_it_trains(header.round, false),
+                None if training.has_nothing() => self.tell_whether_it_trains(header.round, false),
                 None => {}
             }
             return Ok(());
@@ -295,7 +295,9 @@ impl Station {
             match training {
                 Some(training) => {
                     let cpu = self.acting.as_mut().and_then(|acting| acting.cpu(header.round));
-                    training.open(&self.node, self.bs, cpu, header.round, body.clone());
+                    if !training.open(&self.node, self.bs, cpu, header.round, body.clone()) {
+                        self.tell_whether_it_trains(header.round, false);
+                    }
                 }
                 None => {
                     let bytes = self.node.plan.topology().cost.model_size.get() as usize;
@@ -342,7 +344,7 @@ impl Station {
         }
     }
 
-    /// Tells the MBS whether we have anything to train in a round, so that it does not wait for nothing.
+    /// Tells the MBS whether a model of ours is to come in a round, so that it does not wait for nothing.
     fn tell_whether_it_trains(&self, round: u64, anything: bool) {
         self.say(&self.node.plan.nodes[0].name, &Header::Trains { round, anything });
     }

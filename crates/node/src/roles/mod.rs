@@ -9,6 +9,7 @@
 pub mod bs;
 mod gate;
 mod held;
+mod jobs;
 mod letters;
 pub mod mbs;
 pub mod model;

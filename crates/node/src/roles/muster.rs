@@ -2,8 +2,8 @@
 //!
 //! A round is over when every BS that can deliver has, and what it delivered is settled. Not waited for are
 //!
-//! - a BS to which the association in force gives no twins, and one that has told that nothing of its twins is there to be trained:
-//!   neither is late;
+//! - a BS to which the association in force gives no twins, and one that has told that it makes none, as nothing of its twins is there to
+//!   be trained or training has failed: neither is late;
 //! - a BS whose connection is down: it is late, unless it comes back, and delivers, before the round is over.
 //!
 //! With fewer good models than `min_bs`, a round whose absentees may still come waits for them until the deadline: rounds in which
@@ -37,7 +37,7 @@ struct Member {
     away_since_ns: Option<u64>,
     /// Whether the association in force gives it twins.
     has_twins: bool,
-    /// Whether it has told that it has nothing to train in this round.
+    /// Whether it has told that it makes no model in this round.
     idle: bool,
 }
 
@@ -74,7 +74,7 @@ impl Muster {
         }
     }
 
-    /// Takes note of whether a BS has anything to train in this round.
+    /// Takes note of whether a BS makes a model in this round.
     pub(super) fn trains(&mut self, bs: usize, anything: bool) {
         if let Some(member) = self.members.get_mut(bs) {
             member.idle = !anything;

@@ -23,6 +23,7 @@ use tokio::{sync::broadcast, time::Instant};
 
 use super::{
     held::{Held, Model},
+    jobs::{Asked, Jobs},
     model,
     prediction::Predictor,
     twins::Twins,
@@ -36,6 +37,9 @@ use crate::{
         work::{Done, Job, Results, Worker},
     },
 };
+
+#[cfg(test)]
+mod tests;
 
 /// By how much a model may take longer than Eq. 15 says before it is asked for, in emulated seconds, and how many times as long.
 const LATER_S: f64 = 2.0;
@@ -59,8 +63,8 @@ pub(super) enum Turn {
 pub(super) enum Word {
     /// Our model, as it travels.
     Model(Bytes),
-    /// There is nothing to train in a round.
-    Idle(u64),
+    /// Whether a model of ours comes in a round.
+    Trains { round: u64, anything: bool },
     /// Models that have not come, each with how often it was asked for before.
     Want(Vec<(ModelDigest, usize)>),
 }
@@ -87,6 +91,7 @@ pub(super) struct Training {
     held: Held,
     /// Models that were handed to the thread to be checked.
     asked: HashSet<ModelDigest>,
+    jobs: Jobs,
     wanted: Wanted,
     predictor: Predictor,
     began_ns: u64,
@@ -99,6 +104,8 @@ pub(super) struct Training {
     judged: Option<(u64, Option<Judgement>)>,
     /// A round for which there was nothing to train, with its global model.
     idle: Option<(u64, Bytes)>,
+    /// A round in which training failed.
+    barren: Option<u64>,
     bs: BsId,
     failure: String,
 }
@@ -124,6 +131,7 @@ impl Training {
             opened: 0,
             held: Held::default(),
             asked: HashSet::new(),
+            jobs: Jobs::default(),
             wanted: Wanted::default(),
             predictor: Predictor::new(std::sync::Arc::clone(&node.association)),
             began_ns: 0,
@@ -132,6 +140,7 @@ impl Training {
             unreported: None,
             judged: None,
             idle: None,
+            barren: None,
             bs: BsId(0),
             failure: String::new(),
         }))
@@ -158,16 +167,26 @@ impl Training {
         self.idle.is_some()
     }
 
-    /// Trains in the round for which there was nothing to train before.
-    pub(super) fn resume(&mut self, node: &Node) {
-        if let Some((round, global)) = self.idle.take() {
-            self.train(node, round, global);
-        }
+    /// Whether no model of ours is to come in the current round, as far as is known.
+    pub(super) fn has_nothing(&self) -> bool {
+        self.is_idle() || self.barren == Some(self.opened)
+    }
+
+    /// Trains in the round for which there was nothing to train before. `false`: nothing comes of it.
+    pub(super) fn resume(&mut self, node: &Node) -> bool {
+        self.idle.take().is_some_and(|(round, global)| self.train(node, round, global))
     }
 
     /// Opens a round: everything older is of no use any more.
-    /// `cpu` is this round's f where that changes.
-    pub(super) fn open(&mut self, node: &Node, bs: BsId, cpu: Option<Hertz>, round: u64, global: Bytes) {
+    /// `cpu` is this round's f where that changes. `false`: no model comes of it.
+    pub(super) fn open(
+        &mut self,
+        node: &Node,
+        bs: BsId,
+        cpu: Option<Hertz>,
+        round: u64,
+        global: Bytes,
+    ) -> bool {
         self.cpu = cpu.or(node.me().cpu);
         self.opened = round;
         self.held.open(round, global.len());
@@ -177,21 +196,27 @@ impl Training {
         self.waiting = None;
         self.idle = None;
         self.bs = bs;
-        self.train(node, round, global);
+        let trains = self.train(node, round, global);
         // Models may have come before what opened their round; they are judged beside what that begins from.
         self.check(node);
+        trains
     }
 
-    fn train(&mut self, node: &Node, round: u64, global: Bytes) {
+    fn train(&mut self, node: &Node, round: u64, global: Bytes) -> bool {
         self.began_ns = node.clock.now_ns();
         let poison = *node.poison.borrow();
         if poison != self.poison && self.worker.ask(Job::Spoil(poison)) {
             self.poison = poison;
         }
         let fractions = Some(node.association.now().fractions(&node.plan));
-        if !self.worker.ask(Job::Train { round, global, fractions }) {
+        let is_asked = self.worker.ask(Job::Train { round, global, fractions });
+        if is_asked {
+            self.jobs.ask(Asked::Train(round));
+        } else {
             notice(node, Level::Error, format!("round {round} is left out: learning is behind"));
+            self.barren = Some(round);
         }
+        is_asked
     }
 
     /// Our model of a round, where we have sent it already.
@@ -273,17 +298,20 @@ impl Training {
         match done {
             Done::Held(held) => twins.hold(&held),
             Done::Behaviour { round, judgement, models } => {
+                self.jobs.answered(Asked::Judge(round));
                 self.judged = Some((round, judgement));
                 self.report(node);
                 twins.behave(round, &models);
             }
             Done::Idle { round, global } => {
+                self.jobs.answered(Asked::Train(round));
                 if round == current {
                     self.idle = Some((round, global));
-                    return Some(Word::Idle(round));
+                    return Some(Word::Trains { round, anything: false });
                 }
             }
             Done::Trained { round, body, twins: trained, samples, loss, train, aggregate } => {
+                self.jobs.trained(round);
                 if round < current {
                     return None;
                 }
@@ -313,8 +341,13 @@ impl Training {
                 };
                 let until = Instant::now() + node.clock.wall(wait_ms / 1000.0);
                 self.waiting = Some(Waiting { until, body, report });
+                // Something else failed than was thought.
+                if self.barren.take_if(|of| *of == round).is_some() {
+                    return Some(Word::Trains { round, anything: true });
+                }
             }
             Done::Verified { round, owner, digest, fault, judgement, took } => {
+                self.jobs.answered(Asked::Verify(digest));
                 let verdict = if fault.is_none() { Verdict::Passed } else { Verdict::Failed };
                 node.reporter.event(What::Verification(Verification {
                     round,
@@ -343,6 +376,10 @@ impl Training {
             Done::Failed(why) => {
                 notice(node, Level::Error, format!("learning: {why}"));
                 self.failure = why;
+                if self.jobs.failed() == Some(Asked::Train(current)) {
+                    self.barren = Some(current);
+                    return Some(Word::Trains { round: current, anything: false });
+                }
             }
             // Only the MBS asks for global models.
             Done::Global { .. } => {}
@@ -400,6 +437,7 @@ impl Training {
                     let job = Job::Verify { round: record.round, owner, body: kept.body.clone() };
                     if self.worker.ask(job) {
                         self.asked.insert(digest);
+                        self.jobs.ask(Asked::Verify(digest));
                     }
                 }
                 None if record.status == ModelStatus::Pending => {
