@@ -347,7 +347,7 @@ pub struct Transfer {
 pub struct Round {
     /// Which, from 1.
     pub round: u64,
-    /// BSs whose body reached the MBS in time.
+    /// BSs whose models are in the global model that the round made; where nothing is trained, those whose body reached the MBS in time.
     pub completed_by: Vec<String>,
     /// BSs whose model was late, or found bad; one without twins is neither.
     pub missed_by: Vec<String>,

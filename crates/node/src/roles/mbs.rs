@@ -137,14 +137,39 @@ struct Rounds {
 }
 
 /// What a round brought.
+#[derive(Debug, Default)]
 struct Harvest {
-    /// Models that count, by their owner's position.
+    /// Models that count, by their owner's position; those in the global model, once that is made.
     accepted: BTreeMap<usize, Bytes>,
     /// Owners of models that were found bad.
     rejected: Vec<usize>,
     /// BSs that might have delivered and have not, or whose model was not attested in time.
     late: Vec<usize>,
     duration_ms: f64,
+}
+
+impl Harvest {
+    /// Leaves what Eq. 5 takes: models with a weight, if they are as many as there have to be.
+    ///
+    /// # Errors
+    /// How many they are, where these are too few. Then none count.
+    fn weigh(&mut self, weights: &[f64], least: usize) -> Result<(), usize> {
+        // A BS from which the last twin is on its way may still have trained it; Eq. 5 gives that no weight.
+        self.accepted.retain(|bs, _| weights.get(*bs).is_some_and(|weight| *weight > 0.0));
+        let good = self.accepted.len();
+        if good >= least {
+            return Ok(());
+        }
+        self.accepted.clear();
+        Err(good)
+    }
+
+    /// A model that seemed to count was none.
+    fn refuse(&mut self, bs: usize) {
+        self.accepted.remove(&bs);
+        self.rejected.push(bs);
+        self.rejected.sort_unstable();
+    }
 }
 
 /// A BS's model of the round that lasts.
@@ -170,9 +195,9 @@ impl Rounds {
             let began_ns = self.node.clock.now_ns();
             let predicted_ms = self.predicted_ms(round, began_ns);
             self.opening = self.open(round, global.as_ref())?;
-            let harvest = self.close(round, began_ns).await;
+            let mut harvest = self.close(round, began_ns).await;
             if global.is_some() {
-                global = self.finish(round, &harvest).await?.map(|(_, body)| body);
+                global = self.finish(round, &mut harvest).await?.map(|(_, body)| body);
             }
             let name = |bs: &usize| self.names[*bs].clone();
             let completed_by = harvest.accepted.keys().map(name).collect();
@@ -208,31 +233,29 @@ impl Rounds {
         if self.learning.is_none() {
             return Ok(None);
         }
-        let none =
-            Harvest { accepted: BTreeMap::new(), rejected: Vec::new(), late: Vec::new(), duration_ms: 0.0 };
-        self.work(Job::Begin, &none).await
+        self.work(Job::Begin, &mut Harvest::default()).await
     }
 
-    /// Puts the models that count together (Eq. 5); with too few, the global model stays.
-    async fn finish(&mut self, round: u64, harvest: &Harvest) -> Result<Option<(u64, Bytes)>, AgentError> {
+    /// Puts the models that count together (Eq. 5); with too few, the global model stays. The harvest then has what went into it.
+    async fn finish(
+        &mut self,
+        round: u64,
+        harvest: &mut Harvest,
+    ) -> Result<Option<(u64, Bytes)>, AgentError> {
         let weights = learner::weights_under(&self.node.plan, &self.node.association.now());
-        let models = harvest.accepted.iter().map(|(bs, body)| (*bs, body.clone(), weights[*bs]));
-        // A BS from which the last twin is on its way may still have trained it; Eq. 5 gives that no weight.
-        let mut models: Vec<_> = models.filter(|(.., weight)| *weight > 0.0).collect();
         let least = self.node.plan.topology().learning.min_bs as usize;
-        if models.len() < least {
+        if let Err(good) = harvest.weigh(&weights, least) {
             let text = format!(
-                "round {round} brought {} good models, fewer than learning.min_bs = {least}: the global model stays",
-                models.len()
+                "round {round} brought {good} good models, fewer than learning.min_bs = {least}: the global model stays"
             );
             self.node.reporter.event(What::Notice { level: Level::Warning, text });
-            models.clear();
         }
+        let models = harvest.accepted.iter().map(|(bs, body)| (*bs, body.clone(), weights[*bs])).collect();
         self.work(Job::Finish { round, models }, harvest).await
     }
 
     /// Has a job done that ends in a global model, and reports that.
-    async fn work(&mut self, job: Job, harvest: &Harvest) -> Result<Option<(u64, Bytes)>, AgentError> {
+    async fn work(&mut self, job: Job, harvest: &mut Harvest) -> Result<Option<(u64, Bytes)>, AgentError> {
         let Some((worker, results)) = &mut self.learning else { return Ok(None) };
         if !worker.ask(job) {
             // A thread that ended has said why.
@@ -250,9 +273,9 @@ impl Rounds {
             None => return Err(AgentError::Learning("its thread has ended".into())),
         };
         let name = |bs: &usize| self.names[*bs].clone();
-        let bad: Vec<usize> = refused.iter().map(|(bs, _)| *bs).chain(harvest.rejected.clone()).collect();
         for (bs, why) in &refused {
             tracing::warn!(bs = self.names[*bs], why, "refused a model");
+            harvest.refuse(*bs);
         }
         let dataset =
             if self.node.plan.topology().learning.data.is_some() { "cifar-10" } else { "synthetic" };
@@ -260,8 +283,8 @@ impl Rounds {
             round,
             dataset: dataset.into(),
             digest: digest.to_hex().to_string(),
-            accepted: harvest.accepted.keys().filter(|bs| !bad.contains(bs)).map(name).collect(),
-            rejected: bad.iter().map(name).collect(),
+            accepted: harvest.accepted.keys().map(name).collect(),
+            rejected: harvest.rejected.iter().map(name).collect(),
             late: harvest.late.iter().map(name).collect(),
             test_loss: judgement.map(|judged| judged.loss),
             test_accuracy: judgement.map(|judged| judged.accuracy),
@@ -410,6 +433,26 @@ mod tests {
 
     use super::*;
     use crate::bus::Incoming;
+
+    #[test]
+    fn what_is_told_of_a_round_is_what_its_global_model_is_made_of() {
+        let harvest = || Harvest {
+            accepted: [0, 1, 3].map(|bs| (bs, Bytes::new())).into(),
+            rejected: vec![2],
+            ..Harvest::default()
+        };
+        let accepted = |harvest: &Harvest| harvest.accepted.keys().copied().collect::<Vec<usize>>();
+        // BS 2 has no twins any more.
+        let weights = [10.0, 0.0, 10.0, 5.0];
+        let mut enough = harvest();
+        assert_eq!(enough.weigh(&weights, 2), Ok(()));
+        assert_eq!(accepted(&enough), [0, 3]);
+        enough.refuse(0);
+        assert_eq!((accepted(&enough), enough.rejected), (vec![3], vec![0, 2]));
+        let mut too_few = harvest();
+        assert_eq!(too_few.weigh(&weights, 3), Err(2));
+        assert_eq!((accepted(&too_few), too_few.rejected), (vec![], vec![2]));
+    }
 
     #[tokio::test]
     async fn letters_that_nobody_takes_do_not_hold_up_what_comes_for_the_chain() {
