@@ -230,7 +230,20 @@ impl Shelf {
         let file = Raw::read(&path)?;
         file.expect("kind", "dtwn.kind", "residual")?;
         file.expect("topology", "dtwn.fingerprint", &self.identity.fingerprint)?;
-        Ok(file.tensor(RESIDUAL)?.map(|(_, values)| values))
+        let residual = file.tensor(RESIDUAL)?.map(|(_, values)| values);
+        match residual.as_ref().is_none_or(|values| self.can_be_added(values)) {
+            true => Ok(residual),
+            false => {
+                let why = "it holds numbers that cannot be added to a model of ours".into();
+                Err(CheckpointError::Damaged { path, why })
+            }
+        }
+    }
+
+    /// Whether this is what can be rounded off a model of ours: a finite number for each parameter.
+    fn can_be_added(&self, residual: &[f32]) -> bool {
+        let parameters: usize = self.layout.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+        residual.len() == parameters && residual.iter().all(|value| value.is_finite())
     }
 
     /// The model's tensors, as parts of `bytes`.
@@ -581,9 +594,22 @@ mod tests {
     fn what_a_bs_rounded_off_is_found_by_its_round() {
         let dir = tempfile::tempdir().unwrap();
         let shelf = shelf(dir.path());
-        (1..=5).for_each(|round| shelf.save_residual(round, &[round as f32; 4]).unwrap());
-        assert_eq!(shelf.residual(4).unwrap(), Some(vec![4.0; 4]));
+        (1..=5).for_each(|round| shelf.save_residual(round, &[round as f32; 8]).unwrap());
+        assert_eq!(shelf.residual(4).unwrap(), Some(vec![4.0; 8]));
         assert_eq!(shelf.residual(1).unwrap(), None);
+    }
+
+    #[test]
+    fn what_would_spoil_models_is_not_gone_on_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = shelf(dir.path());
+        let mut spoilt = [0.5; 8];
+        spoilt[3] = f32::NAN;
+        for bad in [&spoilt[..], &[0.5; 7], &[]] {
+            shelf.save_residual(1, bad).unwrap();
+            let error = shelf.residual(1).unwrap_err().to_string();
+            assert!(error.contains("cannot be added to a model"), "{error}");
+        }
     }
 
     #[test]

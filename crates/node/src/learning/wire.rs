@@ -9,6 +9,9 @@
 //!
 //! What a smaller format rounds off need not be lost: an [`Encoder`] adds it to the next model that it sends (error
 //! feedback: Seide et al. 2014, "1-Bit Stochastic Gradient Descent").
+//!
+//! Parameters that are not finite are written such that [`decode`] refuses the model, in every format, and leave nothing over for the
+//! next one.
 
 use dtwn_model::topology::ModelFormat;
 use half::f16;
@@ -132,7 +135,7 @@ impl Encoder {
         self.format != Format::F32
     }
 
-    /// A message with these parameters, each finite, as near as the format allows with what earlier ones left over.
+    /// A message with these parameters, as near as the format allows with what earlier ones left over.
     #[must_use]
     pub fn encode(&mut self, parameters: &[f32]) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.format.bytes(parameters.len()));
@@ -145,23 +148,30 @@ impl Encoder {
         }
         self.residual.resize(parameters.len(), 0.0);
         for (values, residual) in parameters.chunks(BLOCK).zip(self.residual.chunks_mut(BLOCK)) {
-            let wanted: Vec<f32> = values.iter().zip(residual.iter()).map(|(v, r)| v + r).collect();
+            let wanted: Vec<f32> =
+                values.iter().zip(residual.iter()).map(|(v, r)| finite_or(v + r, *v)).collect();
             let sent = match self.format {
                 Format::Int8 => put_int8(&mut out, &wanted),
                 _ => put_f16(&mut out, &wanted),
             };
             for ((residual, wanted), sent) in residual.iter_mut().zip(&wanted).zip(&sent) {
-                *residual = wanted - sent;
+                // A bad model must not spoil those that come after it.
+                *residual = finite_or(wanted - sent, 0.0);
             }
         }
         out
     }
 }
 
+fn finite_or(value: f32, other: f32) -> f32 {
+    if value.is_finite() { value } else { other }
+}
+
 fn put_f16(out: &mut Vec<u8>, values: &[f32]) -> Vec<f32> {
     let round = |value: &f32| {
-        // What is too large for binary16 becomes its largest, not an infinity that the receiver would refuse.
-        let rounded = f16::from_f32(value.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()));
+        // What is too large for binary16 becomes its largest, not an infinity that the receiver would refuse; what was one stays one.
+        let near = if value.is_finite() { value.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()) } else { *value };
+        let rounded = f16::from_f32(near);
         out.extend_from_slice(&rounded.to_le_bytes());
         rounded.to_f32()
     };
@@ -169,8 +179,10 @@ fn put_f16(out: &mut Vec<u8>, values: &[f32]) -> Vec<f32> {
 }
 
 fn put_int8(out: &mut Vec<u8>, values: &[f32]) -> Vec<f32> {
-    let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-    let scale = largest / 127.0;
+    // A byte cannot say that a value is not finite, the scale can. `max` alone would pass over a NaN.
+    let wider = |largest: f32, value: &f32| largest.max(finite_or(value.abs(), f32::INFINITY));
+    let largest = values.iter().fold(0.0, wider);
+    let scale = if largest.is_finite() { largest / 127.0 } else { f32::NAN };
     out.extend_from_slice(&scale.to_le_bytes());
     let round = |value: &f32| {
         let steps = if scale > 0.0 { (value / scale).round().clamp(-127.0, 127.0) } else { 0.0 };
@@ -308,6 +320,32 @@ mod tests {
     fn a_value_too_large_for_f16_stays_finite() {
         let back = decode(&Encoder::new(Format::F16).encode(&[1e6, -1e6]), 2).unwrap();
         assert_eq!(back, [65504.0, -65504.0]);
+    }
+
+    #[test]
+    fn a_model_that_is_not_finite_is_refused_and_the_next_one_is_as_it_was() {
+        let good = model(3000);
+        for format in FORMATS {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut encoder = Encoder::new(format);
+                let mut spoilt = good.clone();
+                spoilt[2000] = bad;
+                let refused = decode(&encoder.encode(&spoilt), 3000);
+                assert!(matches!(refused, Err(WireError::NotFinite(_))), "{format:?}, {bad}: {refused:?}");
+                assert!(encoder.residual().iter().all(|value| value.is_finite()), "{format:?}, {bad}");
+                let back = decode(&encoder.encode(&good), 3000).unwrap();
+                let error = back.iter().zip(&good).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(error <= 6e-4, "{format:?}, {bad}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_left_over_of_huge_values_does_not_grow_beyond_all_numbers() {
+        let mut encoder = Encoder::new(Format::F16);
+        for _ in 0..3 {
+            assert_eq!(decode(&encoder.encode(&[f32::MAX, 1.0]), 2).unwrap(), [65504.0, 1.0]);
+        }
     }
 
     proptest! {
