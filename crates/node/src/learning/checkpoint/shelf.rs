@@ -1,0 +1,194 @@
+//! The checkpoints that a node keeps in its folder.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    CheckpointError, FOLDER, Global, Identity, RESIDUAL, TensorLayout, digest,
+    file::{Part, Raw, VERSION, bytes_of, pack, write_whole},
+};
+
+/// Newest checkpoints that are kept.
+const KEPT: usize = 3;
+
+/// The checkpoints of one node.
+#[derive(Debug, Clone)]
+pub struct Shelf {
+    dir: PathBuf,
+    identity: Identity,
+    layout: Vec<TensorLayout>,
+}
+
+impl Shelf {
+    /// In the folder where a node keeps its state. `layout` are the model's tensors, sorted by name.
+    #[must_use]
+    pub fn new(state_dir: &Path, identity: Identity, layout: Vec<TensorLayout>) -> Self {
+        Self { dir: state_dir.join(FOLDER), identity, layout }
+    }
+
+    /// Writes a global model: whole or not at all, and safe from a power cut when this returns. Older ones beyond the newest few go.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Write`]; the checkpoints so far are as they were.
+    pub fn save(&self, global: &Global) -> Result<(), CheckpointError> {
+        let bytes = bytes_of(&global.parameters);
+        let residual = bytes_of(&global.residual);
+        let mut tensors = self.split(&bytes)?;
+        if !global.residual.is_empty() {
+            tensors.push((RESIDUAL, vec![global.residual.len()], &residual));
+        }
+        let digest = global.digest().to_hex().to_string();
+        self.write(global.round, "global", tensors, Some(digest))
+    }
+
+    /// Writes what a BS rounded off in a round, as [`save`](Self::save).
+    ///
+    /// # Errors
+    /// [`CheckpointError::Write`].
+    pub fn save_residual(&self, round: u64, residual: &[f32]) -> Result<(), CheckpointError> {
+        let bytes = bytes_of(residual);
+        self.write(round, "residual", vec![(RESIDUAL, vec![residual.len()], &bytes)], None)
+    }
+
+    /// The newest global model that is whole, and why newer ones are not; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Other`] when the newest whole one belongs to something else.
+    pub fn newest(&self) -> Result<(Option<Global>, Vec<CheckpointError>), CheckpointError> {
+        let mut damaged = Vec::new();
+        for (_, path) in rounds_in(&self.dir).into_iter().rev() {
+            match self.read(&path) {
+                Ok(global) => return Ok((Some(global), damaged)),
+                Err(other @ CheckpointError::Other { .. }) => return Err(other),
+                Err(error) => damaged.push(error),
+            }
+        }
+        Ok((None, damaged))
+    }
+
+    /// Reads and checks one global model.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn read(&self, path: &Path) -> Result<Global, CheckpointError> {
+        let file = Raw::read(path)?;
+        file.expect("kind", "dtwn.kind", "global")?;
+        file.belongs_to(&self.identity)?;
+        let other = |found: String, expected: &TensorLayout| CheckpointError::Other {
+            path: path.into(),
+            what: "model",
+            found,
+            expected: format!("one with {} of shape {:?}", expected.0, expected.1),
+        };
+        let mut parameters = Vec::new();
+        for expected in &self.layout {
+            let (shape, values) =
+                file.tensor(&expected.0)?.ok_or_else(|| other("one without it".into(), expected))?;
+            if shape != expected.1 {
+                return Err(other(format!("one where it has shape {shape:?}"), expected));
+            }
+            parameters.extend(values);
+        }
+        let residual = file.tensor(RESIDUAL)?.map(|(_, values)| values).unwrap_or_default();
+        let finite = parameters.iter().chain(&residual).all(|value| value.is_finite());
+        let fits = residual.is_empty() || residual.len() == parameters.len();
+        if !finite || !fits || file.get("dtwn.digest") != Some(digest(&parameters).to_hex().as_str()) {
+            return Err(CheckpointError::Digest { path: path.into() });
+        }
+        Ok(Global { round: file.round()?, parameters, residual })
+    }
+
+    /// What a BS rounded off up to and with `round`, where that is known.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] for a file that cannot be used.
+    pub fn residual(&self, round: u64) -> Result<Option<Vec<f32>>, CheckpointError> {
+        let Some((_, path)) = rounds_in(&self.dir).into_iter().find(|(of, _)| *of == round) else {
+            return Ok(None);
+        };
+        let file = Raw::read(&path)?;
+        file.expect("kind", "dtwn.kind", "residual")?;
+        file.expect("topology", "dtwn.fingerprint", &self.identity.fingerprint)?;
+        let residual = file.tensor(RESIDUAL)?.map(|(_, values)| values);
+        match residual.as_ref().is_none_or(|values| self.can_be_added(values)) {
+            true => Ok(residual),
+            false => {
+                let why = "it holds numbers that cannot be added to a model of ours".into();
+                Err(CheckpointError::Damaged { path, why })
+            }
+        }
+    }
+
+    /// Whether this is what can be rounded off a model of ours: a finite number for each parameter.
+    fn can_be_added(&self, residual: &[f32]) -> bool {
+        let parameters: usize = self.layout.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+        residual.len() == parameters && residual.iter().all(|value| value.is_finite())
+    }
+
+    /// The model's tensors, as parts of `bytes`.
+    fn split<'a>(&self, bytes: &'a [u8]) -> Result<Vec<Part<'_, 'a>>, CheckpointError> {
+        let mut rest = bytes;
+        let mut parts = Vec::with_capacity(self.layout.len() + 1);
+        for (name, shape) in &self.layout {
+            let length = 4 * shape.iter().product::<usize>();
+            let Some((part, after)) = rest.split_at_checked(length) else { break };
+            parts.push((name.as_str(), shape.clone(), part));
+            rest = after;
+        }
+        match rest.is_empty() && parts.len() == self.layout.len() {
+            true => Ok(parts),
+            false => Err(CheckpointError::Write {
+                path: self.dir.clone(),
+                source: io::Error::other("a model of another number of parameters"),
+            }),
+        }
+    }
+
+    fn write(
+        &self,
+        round: u64,
+        kind: &str,
+        tensors: Vec<Part<'_, '_>>,
+        digest: Option<String>,
+    ) -> Result<(), CheckpointError> {
+        let path = self.dir.join(file_name(round));
+        let fail = |source| CheckpointError::Write { path: path.clone(), source };
+        let mut metadata = HashMap::from([
+            ("dtwn.checkpoint".to_owned(), VERSION.to_owned()),
+            ("dtwn.kind".to_owned(), kind.to_owned()),
+            ("dtwn.round".to_owned(), round.to_string()),
+            ("dtwn.fingerprint".to_owned(), self.identity.fingerprint.clone()),
+            ("dtwn.seed".to_owned(), self.identity.seed.to_string()),
+            ("dtwn.dataset".to_owned(), self.identity.dataset.clone()),
+            ("dtwn.version".to_owned(), dtwn_proto::VERSION.to_owned()),
+        ]);
+        metadata.extend(digest.map(|digest| ("dtwn.digest".to_owned(), digest)));
+        let bytes = pack(tensors, metadata).map_err(fail)?;
+        fs::create_dir_all(&self.dir).map_err(fail)?;
+        write_whole(&path, &bytes).map_err(fail)?;
+        let rounds = rounds_in(&self.dir);
+        for (_, old) in rounds.iter().take(rounds.len().saturating_sub(KEPT)) {
+            // One that stays is a few megabytes too many, and no reason to complain.
+            let _ = fs::remove_file(old);
+        }
+        Ok(())
+    }
+}
+
+fn file_name(round: u64) -> String {
+    format!("round-{round:06}.safetensors")
+}
+
+pub(super) fn rounds_in(dir: &Path) -> Vec<(u64, PathBuf)> {
+    let entries = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    let round = |path: &Path| -> Option<u64> {
+        let name = path.file_name()?.to_str()?;
+        name.strip_prefix("round-")?.strip_suffix(".safetensors")?.parse().ok()
+    };
+    let mut found: Vec<(u64, PathBuf)> = entries.filter_map(|path| Some((round(&path)?, path))).collect();
+    found.sort();
+    found
+}
