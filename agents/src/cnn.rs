@@ -11,6 +11,7 @@
 //! is part of the wire and of every digest, so it must not depend on how a library happens to keep its variables. Names
 //! and shapes are those of the same model written with `torch.nn`.
 
+pub use dtwn_node::learning::cnn::{LAYOUT, PARAMETERS, ParameterTensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::nn::VarStore;
@@ -26,49 +27,6 @@ pub const SIDE: usize = 32;
 pub const IMAGE_VALUES: usize = CHANNELS * SIDE * SIDE;
 /// Classes that the model tells apart.
 pub const CLASSES: usize = 10;
-/// Parameters of the model.
-pub const PARAMETERS: usize = 2_156_490;
-
-/// One tensor of the model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ParameterTensor {
-    /// Its name, as in a `state_dict` of PyTorch.
-    pub name: &'static str,
-    /// Its shape.
-    pub shape: &'static [i64],
-    /// How many inputs feed one output of its layer: sets the range of the initial values.
-    fan_in: usize,
-}
-
-impl ParameterTensor {
-    /// How many values it holds.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.shape.iter().map(|&size| usize::try_from(size).unwrap_or(0)).product()
-    }
-
-    /// Whether it holds none; it never does.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-const fn tensor(name: &'static str, shape: &'static [i64], fan_in: usize) -> ParameterTensor {
-    ParameterTensor { name, shape, fan_in }
-}
-
-/// The model's tensors, sorted by name: the order of the flat vector.
-pub const LAYOUT: [ParameterTensor; 8] = [
-    tensor("conv1.bias", &[32], 75),
-    tensor("conv1.weight", &[32, 3, 5, 5], 75),
-    tensor("conv2.bias", &[64], 800),
-    tensor("conv2.weight", &[64, 32, 5, 5], 800),
-    tensor("fc1.bias", &[512], 4096),
-    tensor("fc1.weight", &[512, 4096], 4096),
-    tensor("fc2.bias", &[10], 512),
-    tensor("fc2.weight", &[10, 512], 512),
-];
 
 /// The model with its parameters on a device.
 #[derive(Debug)]
@@ -235,9 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_layout_is_sorted_and_counts_the_papers_parameters() {
-        assert!(LAYOUT.is_sorted_by_key(|part| part.name));
-        assert_eq!(LAYOUT.iter().map(ParameterTensor::len).sum::<usize>(), PARAMETERS);
+    fn the_variables_are_those_of_the_layout() {
         let model = Cnn::new(Device::Cpu, 1).unwrap();
         let stored = model.store().variables();
         assert_eq!(stored.len(), LAYOUT.len());

@@ -7,7 +7,10 @@ use std::{
 
 use dtwn_model::{Plan, topology};
 use dtwn_node::{
-    learning::checkpoint::{self, CheckpointError, Identity},
+    learning::{
+        checkpoint::{self, CheckpointError, Identity},
+        cnn,
+    },
     twins::store,
 };
 
@@ -49,7 +52,7 @@ fn export(args: &ModelExportArgs) -> Result<u8> {
         let name = run_dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         PathBuf::from(format!("{name}-round-{}.safetensors", wanted.unwrap_or_default()))
     });
-    let exported = checkpoint::export(path, &file).map_err(|error| match error {
+    let exported = checkpoint::export(path, &file, &cnn::layout()).map_err(|error| match error {
         CheckpointError::Write { path, source } => Error::File { what: "write", path, source },
         error => Error::Checkpoint(error),
     })?;
@@ -106,10 +109,10 @@ pub fn origin(run: &str, out: &Path, plan: &Plan) -> Result<Origin> {
     if recording::is_live(&run_dir) {
         return Err(Error::Refused(format!("{} is still running; end it first", run_dir.display())));
     }
-    let identity = Identity::of(plan)?;
+    let (identity, layout) = (Identity::of(plan)?, cnn::layout());
     let mut damage = None;
     for (_, path) in of_run(&run_dir)?.into_iter().rev() {
-        match checkpoint::check(&path, &identity) {
+        match checkpoint::check(&path, &identity, &layout) {
             Ok((round, digest)) => {
                 if let Some(error) = damage {
                     eprintln!("warning: {error}; going on from the checkpoint before");

@@ -4,6 +4,11 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
+use dtwn_model::{
+    Plan,
+    topology::{self, Overrides},
+};
+use dtwn_node::learning::checkpoint::{Global, Identity, Shelf};
 use safetensors::{SafeTensors, tensor::Dtype};
 use serde_json::{Value, json};
 
@@ -265,6 +270,22 @@ fn refuse_others(rig: &Rig, killed: &str) {
     fs::remove_dir_all(&folder).unwrap();
     resume(rig, "other", &["--resume", copy]).code(1).says("has no model");
     rig.run(["model", "export", copy]).code(1).says("has no model");
+    // One of another model, whole and of this network, as far as it says.
+    put_other_model(Path::new(copy));
+    let runs = || fs::read_dir(rig.out()).unwrap().count();
+    let before = runs();
+    resume(rig, "other", &["--resume", copy]).code(96).says("one where it has shape [3, 2]");
+    assert_eq!(runs(), before, "a run was made");
+    rig.run(["model", "export", copy]).code(96).says("one where it has shape [3, 2]");
+}
+
+/// Puts a checkpoint among those of a run that the run could have written if its model had other tensors.
+fn put_other_model(run_dir: &Path) {
+    let loaded = topology::load(&run_dir.join("topology.toml"), &Overrides::default()).unwrap();
+    let identity = Identity::of(&Plan::new(&loaded.topology).unwrap()).unwrap();
+    let layout = ["conv1.bias", "conv1.weight"].map(|name| (name.to_owned(), vec![3, 2])).to_vec();
+    let model = Global { round: 9, parameters: vec![0.5; 12], residual: Vec::new() };
+    Shelf::new(&run_dir.join("state/mbs"), identity, layout).save(&model).unwrap();
 }
 
 /// What `dtwn model export` writes is what plain PyTorch expects of this model.

@@ -9,12 +9,14 @@
 //! | [`wire`] | models as bytes |
 //! | [`aggregate`] | Eq. 4 and 5 |
 //! | [`learner`] | what trains, as a trait |
+//! | [`cnn`] | the paper's model from outside: names and shapes of its tensors |
 //! | [`checkpoint`] | models on disk |
 //! | [`work`] | the thread on which a node trains, verifies and aggregates |
 //! | [`federation`] | rounds without a network |
 
 pub mod aggregate;
 pub mod checkpoint;
+pub mod cnn;
 pub mod data;
 pub mod federation;
 pub mod learner;

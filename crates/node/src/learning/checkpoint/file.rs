@@ -12,7 +12,7 @@ use safetensors::{
     tensor::{Dtype, SafeTensorError, TensorView, serialize},
 };
 
-use super::{CheckpointError, Identity, RESIDUAL, digest};
+use super::{CheckpointError, Global, Identity, RESIDUAL, TensorLayout, digest};
 
 /// Version of the layout.
 pub(super) const VERSION: &str = "1";
@@ -21,6 +21,24 @@ const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// A tensor to write: name, shape, bytes.
 pub(super) type Part<'n, 'b> = (&'n str, Vec<usize>, &'b [u8]);
+
+/// The tensors of a layout, as parts of `bytes`, which must be as many as they hold.
+pub(super) fn split<'n, 'b>(layout: &'n [TensorLayout], bytes: &'b [u8]) -> io::Result<Vec<Part<'n, 'b>>> {
+    let other = || io::Error::other("a model of another number of parameters");
+    let mut rest = bytes;
+    let mut parts = Vec::with_capacity(layout.len() + 1);
+    for (name, shape) in layout {
+        let (part, after) = rest.split_at_checked(4 * values_of(shape)).ok_or_else(other)?;
+        parts.push((name.as_str(), shape.clone(), part));
+        rest = after;
+    }
+    rest.is_empty().then_some(parts).ok_or_else(other)
+}
+
+/// How many values a tensor of this shape holds.
+fn values_of(shape: &[usize]) -> usize {
+    shape.iter().product()
+}
 
 pub(super) fn bytes_of(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
@@ -53,9 +71,6 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Shape and values of a tensor.
 type Shaped = (Vec<usize>, Vec<f32>);
-
-/// A tensor that was read: name, shape, values.
-type Named = (String, Vec<usize>, Vec<f32>);
 
 /// A file that was read, with its metadata.
 pub(super) struct Raw {
@@ -116,24 +131,59 @@ impl Raw {
         self.expect("topology", "dtwn.fingerprint", &identity.fingerprint)
     }
 
-    /// The model's tensors sorted by name, and its digest in hexadecimal, which was found right.
-    pub(super) fn model(&self) -> Result<(Vec<Named>, String), CheckpointError> {
-        let mut kept = Vec::new();
-        for name in self.names()?.into_iter().filter(|name| name != RESIDUAL) {
-            if let Some((shape, values)) = self.tensor(&name)? {
-                kept.push((name, shape, values));
-            }
+    /// The global model of exactly these tensors, finite, and its digest in hexadecimal, which was found right.
+    pub(super) fn global(&self, layout: &[TensorLayout]) -> Result<(Global, String), CheckpointError> {
+        self.expect("kind", "dtwn.kind", "global")?;
+        let mut parameters = Vec::new();
+        for expected in layout {
+            parameters.extend(self.parameters(expected)?);
         }
-        kept.sort_by(|a, b| a.0.cmp(&b.0));
-        let parameters: Vec<f32> = kept.iter().flat_map(|(_, _, values)| values.iter().copied()).collect();
+        let unknown = |name: &String| name != RESIDUAL && layout.iter().all(|(known, _)| known != name);
+        if let Some(name) = self.names()?.into_iter().find(unknown) {
+            return Err(self.other_model(format!("one with {name}"), "one without it".into()));
+        }
         let sealed = digest(&parameters).to_hex().to_string();
-        match self.get("dtwn.digest") == Some(sealed.as_str()) {
-            true => Ok((kept, sealed)),
-            false => Err(CheckpointError::Digest { path: self.path.clone() }),
+        if self.get("dtwn.digest") != Some(sealed.as_str()) {
+            return Err(CheckpointError::Digest { path: self.path.clone() });
+        }
+        let residual = self.residual(layout)?.unwrap_or_default();
+        Ok((Global { round: self.round()?, parameters, residual }, sealed))
+    }
+
+    /// The values of a tensor that a model must have.
+    fn parameters(&self, expected: &TensorLayout) -> Result<Vec<f32>, CheckpointError> {
+        let (name, shape) = expected;
+        let other = |found| self.other_model(found, format!("one with {name} of shape {shape:?}"));
+        let (found, values) = self.tensor(name)?.ok_or_else(|| other("one without it".into()))?;
+        if found != *shape {
+            return Err(other(format!("one where it has shape {found:?}")));
+        }
+        self.finite(name, values)
+    }
+
+    /// What was rounded off a model of these tensors: a number for each parameter, finite, so that it can be added to the next one.
+    pub(super) fn residual(&self, layout: &[TensorLayout]) -> Result<Option<Vec<f32>>, CheckpointError> {
+        let Some((_, values)) = self.tensor(RESIDUAL)? else { return Ok(None) };
+        let expected: usize = layout.iter().map(|(_, shape)| values_of(shape)).sum();
+        if values.len() != expected {
+            let why = format!("{RESIDUAL} holds {} numbers where the model has {expected}", values.len());
+            return Err(CheckpointError::Damaged { path: self.path.clone(), why });
+        }
+        self.finite(RESIDUAL, values).map(Some)
+    }
+
+    fn finite(&self, tensor: &str, values: Vec<f32>) -> Result<Vec<f32>, CheckpointError> {
+        match values.iter().all(|value| value.is_finite()) {
+            true => Ok(values),
+            false => Err(CheckpointError::NotFinite { path: self.path.clone(), tensor: tensor.to_owned() }),
         }
     }
 
-    pub(super) fn round(&self) -> Result<u64, CheckpointError> {
+    fn other_model(&self, found: String, expected: String) -> CheckpointError {
+        CheckpointError::Other { path: self.path.clone(), what: "model", found, expected }
+    }
+
+    fn round(&self) -> Result<u64, CheckpointError> {
         self.get("dtwn.round").and_then(|round| round.parse().ok()).ok_or_else(|| CheckpointError::Damaged {
             path: self.path.clone(),
             why: "it names no round".into(),
@@ -141,7 +191,7 @@ impl Raw {
     }
 
     /// Shape and values of a tensor of f32.
-    pub(super) fn tensor(&self, name: &str) -> Result<Option<Shaped>, CheckpointError> {
+    fn tensor(&self, name: &str) -> Result<Option<Shaped>, CheckpointError> {
         let tensors = self.tensors()?;
         let Ok(view) = tensors.tensor(name) else { return Ok(None) };
         if view.dtype() != Dtype::F32 {

@@ -28,7 +28,7 @@ use std::{
 use dtwn_model::{Plan, TopologyError};
 
 use super::work::digest;
-use file::{Part, Raw, bytes_of, pack, write_whole};
+use file::{Raw, bytes_of, pack, split, write_whole};
 pub use shelf::Shelf;
 use shelf::rounds_in;
 
@@ -85,6 +85,14 @@ pub enum CheckpointError {
         /// The file.
         path: PathBuf,
     },
+    /// A NaN or an infinity.
+    #[error("{}: {tensor} holds a number that is not finite", path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        tensor: String,
+    },
 }
 
 /// What a checkpoint belongs to. Only one that belongs to the same can be gone on from.
@@ -129,31 +137,27 @@ impl Global {
     }
 }
 
-/// Writes parameters alone, by the learner's names, for use elsewhere: plain safetensors with some metadata.
+/// Writes parameters alone, by the learner's names, for use elsewhere: plain safetensors with some metadata. `layout` are the tensors
+/// that the model must have, sorted by name.
 ///
 /// # Errors
 /// [`CheckpointError`] when the checkpoint is no good or the file cannot be written.
-pub fn export(checkpoint: &Path, out: &Path) -> Result<Exported, CheckpointError> {
+pub fn export(checkpoint: &Path, out: &Path, layout: &[TensorLayout]) -> Result<Exported, CheckpointError> {
     let file = Raw::read(checkpoint)?;
-    file.expect("kind", "dtwn.kind", "global")?;
-    let (kept, sealed) = file.model()?;
-    let bytes: Vec<Vec<u8>> = kept.iter().map(|(_, _, values)| bytes_of(values)).collect();
-    let tensors: Vec<Part<'_, '_>> = kept
-        .iter()
-        .zip(&bytes)
-        .map(|((name, shape, _), bytes)| (name.as_str(), shape.clone(), bytes.as_slice()))
-        .collect();
+    let (global, digest) = file.global(layout)?;
+    let fail = |source| CheckpointError::Write { path: out.into(), source };
+    let bytes = bytes_of(&global.parameters);
+    let tensors = split(layout, &bytes).map_err(fail)?;
     let wanted = ["dtwn.round", "dtwn.seed", "dtwn.dataset", "dtwn.digest", "dtwn.version"];
     let metadata =
         wanted.into_iter().filter_map(|key| Some((key.to_owned(), file.get(key)?.to_owned()))).collect();
-    let fail = |source| CheckpointError::Write { path: out.into(), source };
     let bytes = pack(tensors, metadata).map_err(fail)?;
     write_whole(out, &bytes).map_err(fail)?;
     Ok(Exported {
-        round: file.round()?,
+        round: global.round,
         dataset: file.get("dtwn.dataset").unwrap_or_default().to_owned(),
-        digest: sealed,
-        tensors: kept.into_iter().map(|(name, shape, _)| (name, shape)).collect(),
+        digest,
+        tensors: layout.to_vec(),
         bytes: bytes.len(),
     })
 }
@@ -179,15 +183,18 @@ pub fn of_node(state_dir: &Path) -> Vec<(u64, PathBuf)> {
     rounds_in(&state_dir.join(FOLDER))
 }
 
-/// Checks a global model without knowing the shapes of its tensors: whole, and of a network. Its round, and its digest in
+/// Checks a global model: whole, finite, of a network, and with the tensors of `layout`, sorted by name. Its round, and its digest in
 /// hexadecimal.
 ///
 /// # Errors
 /// [`CheckpointError`].
-pub fn check(path: &Path, identity: &Identity) -> Result<(u64, String), CheckpointError> {
+pub fn check(
+    path: &Path,
+    identity: &Identity,
+    layout: &[TensorLayout],
+) -> Result<(u64, String), CheckpointError> {
     let file = Raw::read(path)?;
-    file.expect("kind", "dtwn.kind", "global")?;
     file.belongs_to(identity)?;
-    let (_, digest) = file.model()?;
-    Ok((file.round()?, digest))
+    let (global, digest) = file.global(layout)?;
+    Ok((global.round, digest))
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    CheckpointError, FOLDER, Global, Identity, RESIDUAL, TensorLayout, digest,
-    file::{Part, Raw, VERSION, bytes_of, pack, write_whole},
+    CheckpointError, FOLDER, Global, Identity, RESIDUAL, TensorLayout,
+    file::{Part, Raw, VERSION, bytes_of, pack, split, write_whole},
 };
 
 /// Newest checkpoints that are kept.
@@ -36,7 +36,8 @@ impl Shelf {
     pub fn save(&self, global: &Global) -> Result<(), CheckpointError> {
         let bytes = bytes_of(&global.parameters);
         let residual = bytes_of(&global.residual);
-        let mut tensors = self.split(&bytes)?;
+        let mut tensors = split(&self.layout, &bytes)
+            .map_err(|source| CheckpointError::Write { path: self.dir.clone(), source })?;
         if !global.residual.is_empty() {
             tensors.push((RESIDUAL, vec![global.residual.len()], &residual));
         }
@@ -75,30 +76,8 @@ impl Shelf {
     /// [`CheckpointError`].
     pub fn read(&self, path: &Path) -> Result<Global, CheckpointError> {
         let file = Raw::read(path)?;
-        file.expect("kind", "dtwn.kind", "global")?;
         file.belongs_to(&self.identity)?;
-        let other = |found: String, expected: &TensorLayout| CheckpointError::Other {
-            path: path.into(),
-            what: "model",
-            found,
-            expected: format!("one with {} of shape {:?}", expected.0, expected.1),
-        };
-        let mut parameters = Vec::new();
-        for expected in &self.layout {
-            let (shape, values) =
-                file.tensor(&expected.0)?.ok_or_else(|| other("one without it".into(), expected))?;
-            if shape != expected.1 {
-                return Err(other(format!("one where it has shape {shape:?}"), expected));
-            }
-            parameters.extend(values);
-        }
-        let residual = file.tensor(RESIDUAL)?.map(|(_, values)| values).unwrap_or_default();
-        let finite = parameters.iter().chain(&residual).all(|value| value.is_finite());
-        let fits = residual.is_empty() || residual.len() == parameters.len();
-        if !finite || !fits || file.get("dtwn.digest") != Some(digest(&parameters).to_hex().as_str()) {
-            return Err(CheckpointError::Digest { path: path.into() });
-        }
-        Ok(Global { round: file.round()?, parameters, residual })
+        file.global(&self.layout).map(|(global, _)| global)
     }
 
     /// What a BS rounded off up to and with `round`, where that is known.
@@ -112,39 +91,7 @@ impl Shelf {
         let file = Raw::read(&path)?;
         file.expect("kind", "dtwn.kind", "residual")?;
         file.expect("topology", "dtwn.fingerprint", &self.identity.fingerprint)?;
-        let residual = file.tensor(RESIDUAL)?.map(|(_, values)| values);
-        match residual.as_ref().is_none_or(|values| self.can_be_added(values)) {
-            true => Ok(residual),
-            false => {
-                let why = "it holds numbers that cannot be added to a model of ours".into();
-                Err(CheckpointError::Damaged { path, why })
-            }
-        }
-    }
-
-    /// Whether this is what can be rounded off a model of ours: a finite number for each parameter.
-    fn can_be_added(&self, residual: &[f32]) -> bool {
-        let parameters: usize = self.layout.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
-        residual.len() == parameters && residual.iter().all(|value| value.is_finite())
-    }
-
-    /// The model's tensors, as parts of `bytes`.
-    fn split<'a>(&self, bytes: &'a [u8]) -> Result<Vec<Part<'_, 'a>>, CheckpointError> {
-        let mut rest = bytes;
-        let mut parts = Vec::with_capacity(self.layout.len() + 1);
-        for (name, shape) in &self.layout {
-            let length = 4 * shape.iter().product::<usize>();
-            let Some((part, after)) = rest.split_at_checked(length) else { break };
-            parts.push((name.as_str(), shape.clone(), part));
-            rest = after;
-        }
-        match rest.is_empty() && parts.len() == self.layout.len() {
-            true => Ok(parts),
-            false => Err(CheckpointError::Write {
-                path: self.dir.clone(),
-                source: io::Error::other("a model of another number of parameters"),
-            }),
-        }
+        file.residual(&self.layout)
     }
 
     fn write(

@@ -31,7 +31,7 @@ fn the_newest_comes_back_and_few_are_kept() {
     assert_eq!(shelf.newest().unwrap().0, Some(rounded));
     let kept: Vec<u64> = of_node(dir.path()).into_iter().map(|(round, _)| round).collect();
     assert_eq!(kept, [7, 8, 9]);
-    let checked = check(&of_node(dir.path())[0].1, &identity()).unwrap();
+    let checked = check(&of_node(dir.path())[0].1, &identity(), &layout()).unwrap();
     assert_eq!(checked, (7, global(7).digest().to_hex().to_string()));
 }
 
@@ -102,10 +102,10 @@ fn what_would_spoil_models_is_not_gone_on_from() {
     let shelf = shelf(dir.path());
     let mut spoilt = [0.5; 8];
     spoilt[3] = f32::NAN;
-    for bad in [&spoilt[..], &[0.5; 7], &[]] {
+    for (bad, why) in [(&spoilt[..], "not finite"), (&[0.5; 7], "7 numbers where"), (&[], "0 numbers where")] {
         shelf.save_residual(1, bad).unwrap();
         let error = shelf.residual(1).unwrap_err().to_string();
-        assert!(error.contains("cannot be added to a model"), "{error}");
+        assert!(error.contains(why), "{error}");
     }
 }
 
@@ -115,11 +115,54 @@ fn an_export_holds_the_model_alone() {
     let rounded = Global { residual: vec![0.5; 8], ..global(3) };
     shelf(dir.path()).save(&rounded).unwrap();
     let out = dir.path().join("model.safetensors");
-    let said = export(&of_node(dir.path())[0].1, &out).unwrap();
+    let said = export(&of_node(dir.path())[0].1, &out, &layout()).unwrap();
     assert_eq!((said.round, &said.tensors), (3, &layout()));
     let bytes = fs::read(&out).unwrap();
     let read = SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(read.len(), 2);
     assert_eq!(read.tensor("a.weight").unwrap().shape(), [2, 3]);
     assert_eq!(read.tensor("a.bias").unwrap().data(), bytes_of(&[3.0, 4.0]));
+}
+
+#[test]
+fn a_model_of_other_tensors_is_neither_gone_on_from_nor_exported() {
+    let names = |names: &[&str], shape: &[usize]| -> Vec<TensorLayout> {
+        names.iter().map(|name| ((*name).to_owned(), shape.to_vec())).collect()
+    };
+    for (theirs, said) in [
+        (names(&["a.bias", "b.weight"], &[4]), "one where it has shape [4]"),
+        (names(&["a.weight", "b.bias"], &[2, 2]), "one without it"),
+        ([layout(), names(&["b.bias"], &[0])].concat(), "one with b.bias"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        Shelf::new(dir.path(), identity(), theirs).save(&global(1)).unwrap();
+        let path = &of_node(dir.path())[0].1;
+        let out = dir.path().join("model.safetensors");
+        let refused = [
+            check(path, &identity(), &layout()).unwrap_err(),
+            export(path, &out, &layout()).unwrap_err(),
+            shelf(dir.path()).newest().unwrap_err(),
+        ];
+        for error in refused {
+            assert!(matches!(error, CheckpointError::Other { what: "model", .. }), "{error}");
+            assert!(error.to_string().contains(said), "{error}");
+        }
+        assert!(!out.exists());
+    }
+}
+
+#[test]
+fn a_model_that_is_not_finite_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let shelf = shelf(dir.path());
+    shelf.save(&global(1)).unwrap();
+    let mut spoilt = global(2);
+    spoilt.parameters[5] = f32::INFINITY;
+    shelf.save(&spoilt).unwrap();
+    let path = &of_node(dir.path())[1].1;
+    let error = check(path, &identity(), &layout()).unwrap_err().to_string();
+    assert!(error.contains("a.weight holds a number that is not finite"), "{error}");
+    assert!(export(path, &dir.path().join("model.safetensors"), &layout()).is_err());
+    let (found, damaged) = shelf.newest().unwrap();
+    assert_eq!((found, damaged.len()), (Some(global(1)), 1));
 }
