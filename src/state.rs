@@ -3,6 +3,7 @@
 mod association;
 mod chain;
 mod learning;
+mod outcomes;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -20,7 +21,8 @@ pub use learning::LearningState;
 /// Notices kept; older ones stay in the event file.
 const NOTICES_MAX: usize = 100;
 
-/// Everything that is known of a run at one moment. Its size depends on the network, never on the run's length.
+/// Everything that is known of a run at one moment. Its size depends on the network, and not on the run's length but
+/// for a few numbers a round of learning.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RunState {
     /// What stays true for the run.

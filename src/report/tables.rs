@@ -313,8 +313,8 @@ pub fn learning(run: &Collected) -> String {
                 .map_or("–".into(), |a| format!("{} %", digits(a * 100.0, 2))),
         ),
         ("Its loss", or_dash(last.and_then(|model| model.test_loss), 4)),
-        ("Models rejected", learning.rejected.to_string()),
-        ("Models late", learning.late.to_string()),
+        ("Models rejected", learning.outcomes.rejected.to_string()),
+        ("Models late", learning.outcomes.late.to_string()),
         (
             "Training",
             learning

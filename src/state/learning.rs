@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use dtwn_proto::event::{ChainBlock, GlobalModel, LocalModel, Round, Transfer, TwinMoved, Verification};
 
+use super::outcomes::Outcomes;
+
 /// Rounds kept for screens; older ones stay in the event file.
 const HISTORY: usize = 1024;
 /// Moves of twins kept for screens.
@@ -20,10 +22,8 @@ pub struct LearningState {
     pub local_accuracy: BTreeMap<String, VecDeque<f64>>,
     /// The latest findings on models, by verifier and owner.
     pub findings: BTreeMap<(String, String), Verification>,
-    /// Models found bad, over all rounds.
-    pub rejected: u64,
-    /// Models that came too late, over all rounds.
-    pub late: u64,
+    /// What came of all rounds.
+    pub outcomes: Outcomes,
     /// Times that a BS could not keep the pace of its processor.
     pub overruns: u64,
     /// The latest moves of twins, oldest first.
@@ -209,18 +209,19 @@ impl LearningState {
     }
 
     pub(super) fn globalised(&mut self, model: &GlobalModel) {
+        self.outcomes.add(model);
         // An MBS that was started again tells what it goes on from; what it did after that, it does again.
-        if model.restored && self.last().is_some_and(|last| last.round == model.round) {
-            return;
-        }
-        while self.last().is_some_and(|last| last.round >= model.round) {
+        let again =
+            |last: &GlobalModel| last.round > model.round || (last.round == model.round && !model.restored);
+        while self.last().is_some_and(again) {
             self.globals.pop_back();
+        }
+        if self.last().is_some_and(|last| last.round == model.round) {
+            return;
         }
         if self.globals.len() == HISTORY {
             self.globals.pop_front();
         }
-        self.rejected += model.rejected.len() as u64;
-        self.late += model.late.len() as u64;
         if model.round > 0 && !model.restored {
             self.aggregate_global_wall.add(model.aggregate_wall_ms);
         }
@@ -254,10 +255,12 @@ mod tests {
         state.globalised(&GlobalModel { restored: true, accepted: Vec::new(), ..global(5, 0.5) });
         assert_eq!((state.globals.len(), state.last().unwrap().accepted.len()), (6, 1));
         // Its newest checkpoint was no good, and it goes back a round.
-        state.globalised(&GlobalModel { restored: true, ..global(4, 0.4) });
+        let rejected = Vec::new();
+        state.globalised(&GlobalModel { restored: true, accepted: Vec::new(), rejected, ..global(4, 0.4) });
         state.globalised(&global(5, 0.5));
         let rounds: Vec<u64> = state.globals.iter().map(|model| model.round).collect();
         assert_eq!(rounds, [0, 1, 2, 3, 4, 5]);
+        assert_eq!((state.globals[4].accepted.len(), state.outcomes.rejected), (1, 6));
     }
 
     #[test]
@@ -337,7 +340,7 @@ mod tests {
         let mut state = LearningState::default();
         assert!(!state.is_on());
         (1..=2000).for_each(|round| state.globalised(&global(round, 0.5)));
-        assert_eq!((state.globals.len(), state.rejected, state.late), (HISTORY, 2000, 0));
+        assert_eq!((state.globals.len(), state.outcomes.rejected, state.outcomes.late), (HISTORY, 2000, 0));
         assert_eq!(state.last().map(|model| model.round), Some(2000));
         assert_eq!(state.wall_ms()[2], ("aggregate_global_wall", Some(4.0)));
         assert_eq!(state.samples_per_s(), None);

@@ -186,9 +186,11 @@ fn quality(seen: &Seen<'_>, width: u16) -> Vec<Line<'static>> {
         ),
     ];
     let mut words = Vec::new();
-    for (what, count) in
-        [("rejected", learning.rejected), ("late", learning.late), ("overruns", learning.overruns)]
-    {
+    for (what, count) in [
+        ("rejected", learning.outcomes.rejected),
+        ("late", learning.outcomes.late),
+        ("overruns", learning.overruns),
+    ] {
         if count > 0 {
             words.push(vec![Span::styled(format!("{what} {count}"), theme.warning())]);
         }
