@@ -17,7 +17,7 @@ use dtwn_model::{
 };
 use dtwn_proto::{
     event::{Transfer, What},
-    node::{self, Header, TwinMessage, TwinState},
+    node::{self, Header, Manifest, TwinMessage, TwinState},
 };
 use tokio::{
     sync::mpsc,
@@ -57,7 +57,7 @@ enum Found {
     /// What twins consist of that are to be given away; without a body where that failed.
     Bodies(Vec<(u32, Option<Body>)>),
     /// Whether a move that has arrived is what it should be.
-    Moved { twin: u32, epoch: u64, result: Result<bool, StoreError> },
+    Moved { twin: u32, epoch: u64, manifest: Manifest, result: Result<bool, StoreError> },
 }
 
 /// What the twins have to do next.
@@ -135,6 +135,7 @@ impl Twins {
                 first
             }
         };
+        store.tidy(&durable)?;
         let stations = u16::try_from(names.len()).unwrap_or(u16::MAX);
         let mut tick = interval(node.clock.wall(TICK_S));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -231,7 +232,9 @@ impl Twins {
                 }
                 Ok(())
             }
-            Some(Found::Moved { twin, epoch, result }) => self.moved(node, twin, epoch, result?),
+            Some(Found::Moved { twin, epoch, manifest, result }) => {
+                self.moved(node, twin, epoch, manifest, result)
+            }
         }
     }
 

@@ -23,7 +23,11 @@ use crate::{
         wire::{Encoder, Format},
         work::Models,
     },
-    twins::{fetch::Fetch, ledger::Effect, store::Store},
+    twins::{
+        fetch::Fetch,
+        ledger::Effect,
+        store::{Store, StoreError},
+    },
 };
 
 /// Longest behaviour model that is fetched.
@@ -66,9 +70,10 @@ impl Twins {
                     self.fetch(node, twin, epoch, from, manifest)?;
                 }
                 Effect::Abandon(twin) => {
-                    self.arriving.remove(&twin);
                     self.inherited.remove(&twin);
-                    self.store.abandon_move(twin);
+                    if let Some(Arriving { epoch, manifest, .. }) = self.arriving.remove(&twin) {
+                        self.store.abandon_move(twin, epoch, &manifest);
+                    }
                 }
                 Effect::Took { twin, from, epoch, from_round } => {
                     self.took(node, twin, from, epoch, from_round);
@@ -114,7 +119,7 @@ impl Twins {
         {
             return Ok(());
         }
-        self.store.append_move(twin, offset, body)?;
+        self.store.append_move(twin, epoch, &arriving.manifest, offset, body)?;
         if arriving.fetch.is_complete() {
             self.check_move(twin);
         }
@@ -128,24 +133,27 @@ impl Twins {
         let (epoch, manifest) = (*epoch, *manifest);
         let (store, results) = (self.store.clone(), self.results.0.clone());
         tokio::task::spawn_blocking(move || {
-            let result = store.finish_move(twin, &manifest);
+            let result = store.check_move(twin, epoch, &manifest);
             // A node that has ended needs no result.
-            let _ = results.blocking_send(Found::Moved { twin, epoch, result });
+            let _ = results.blocking_send(Found::Moved { twin, epoch, manifest, result });
         });
     }
 
-    /// A move was checked.
+    /// A move was checked. One that was given up meanwhile is of no interest, whatever came of it.
     pub(super) fn moved(
         &mut self,
         node: &Node,
         twin: u32,
         epoch: u64,
-        genuine: bool,
+        manifest: Manifest,
+        result: Result<bool, StoreError>,
     ) -> Result<(), AgentError> {
-        let Some(arriving) = self.arriving.get(&twin).filter(|arriving| arriving.epoch == epoch) else {
+        let current = |arriving: &&Arriving| (arriving.epoch, arriving.manifest) == (epoch, manifest);
+        let Some(arriving) = self.arriving.get(&twin).filter(current) else {
+            self.store.abandon_move(twin, epoch, &manifest);
             return Ok(());
         };
-        if genuine {
+        if result? && self.store.keep_move(twin, epoch, &manifest)? {
             let effects = self.ledger.fetched(twin, epoch);
             return self.act(node, effects);
         }
@@ -154,7 +162,7 @@ impl Twins {
             from = self.names[usize::from(arriving.from)],
             "what came of a twin is not what was announced"
         );
-        let (from, manifest) = (arriving.from, arriving.manifest);
+        let from = arriving.from;
         self.fetch(node, twin, epoch, from, manifest)
     }
 
@@ -180,8 +188,12 @@ impl Twins {
             return Ok(());
         }
         let (now_ns, total) = (node.clock.now_ns(), manifest.data_bytes + manifest.model_bytes);
-        let fetch = Fetch::new(self.store.begin_move(twin, &manifest)?, total, now_ns);
-        let began_ns = self.arriving.get(&twin).map_or(now_ns, |before| before.began_ns);
+        let before = self.arriving.remove(&twin);
+        let began_ns = before.as_ref().map_or(now_ns, |before| before.began_ns);
+        if let Some(other) = before.filter(|before| (before.epoch, before.manifest) != (epoch, manifest)) {
+            self.store.abandon_move(twin, other.epoch, &other.manifest);
+        }
+        let fetch = Fetch::new(self.store.begin_move(twin, epoch, &manifest)?, total, now_ns);
         let complete = fetch.is_complete();
         self.arriving.insert(twin, Arriving { from, epoch, manifest, fetch, began_ns });
         if complete {
