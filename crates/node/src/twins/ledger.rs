@@ -1,6 +1,8 @@
 //! Who owns which twin, as one BS knows it: a state machine without clock, sockets or files. See the [module](super) for the
 //! protocol.
 
+mod trust;
+
 use std::collections::BTreeMap;
 
 use dtwn_proto::node::{Manifest, TwinMessage};
@@ -44,6 +46,15 @@ pub struct Entry {
     pub custody: Custody,
 }
 
+/// What a BS has told another about a twin that this one offers or has granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pact {
+    /// For which epoch.
+    pub epoch: u64,
+    /// Whether it took the twin; if not, it told that it has all of it, so that the other may be bound by now.
+    pub taken: bool,
+}
+
 /// What must be on disk before anything that follows from it is sent or trained.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Durable {
@@ -51,6 +62,9 @@ pub struct Durable {
     pub round: u64,
     /// By twin.
     pub entries: Vec<Entry>,
+    /// By twin and the BS whose it was: what it may rely on. Without it, nobody could tell a Grant that is due from any other.
+    #[serde(default)]
+    pub pacts: BTreeMap<u32, BTreeMap<u16, Pact>>,
 }
 
 impl Durable {
@@ -61,7 +75,7 @@ impl Durable {
             true => Entry { epoch: 1, custody: Custody::Owner { from_round: 0 } },
             false => Entry { epoch: 0, custody: Custody::Elsewhere { gave_to: None } },
         };
-        Self { round: 0, entries: owners.iter().map(entry).collect() }
+        Self { round: 0, entries: owners.iter().map(entry).collect(), pacts: BTreeMap::new() }
     }
 }
 
@@ -119,18 +133,24 @@ pub struct Ledger {
     me: u16,
     stations: u16,
     durable: Durable,
+    /// The owners of epoch 1.
+    first: Vec<Option<u16>>,
     targets: Vec<Option<u16>>,
+    /// The round of the association that has these targets.
+    since: u64,
     /// Twins to be given; without a manifest while that is prepared.
     outgoing: BTreeMap<u32, Option<Manifest>>,
     incoming: BTreeMap<u32, Incoming>,
 }
 
 impl Ledger {
-    /// The ledger of BS `me` of `stations`, from what is on disk. Until [`Ledger::retarget`] nothing is to move.
+    /// The ledger of BS `me` of `stations`, from what is on disk and the owners at the beginning of the run. Until
+    /// [`Ledger::retarget`] nothing is to move.
     #[must_use]
-    pub fn new(me: u16, stations: u16, durable: Durable) -> Self {
+    pub fn new(me: u16, stations: u16, durable: Durable, first: Vec<Option<u16>>) -> Self {
         let targets = vec![None; durable.entries.len()];
-        Self { me, stations, durable, targets, outgoing: BTreeMap::new(), incoming: BTreeMap::new() }
+        let (outgoing, incoming) = (BTreeMap::new(), BTreeMap::new());
+        Self { me, stations, durable, first, targets, since: 0, outgoing, incoming }
     }
 
     /// What must be kept on disk.
@@ -215,8 +235,9 @@ impl Ledger {
         vec![Effect::Save]
     }
 
-    /// The association in force: who should have each twin; `None` for one that stays where it is.
-    pub fn retarget(&mut self, targets: &[Option<u16>]) -> Vec<Effect> {
+    /// The association in force, with its round: who should have each twin; `None` for one that stays where it is.
+    pub fn retarget(&mut self, round: u64, targets: &[Option<u16>]) -> Vec<Effect> {
+        self.since = self.since.max(round);
         self.targets
             .iter_mut()
             .zip(targets)
@@ -313,9 +334,17 @@ impl Ledger {
             return Vec::new();
         };
         incoming.complete = true;
+        let incoming = *incoming;
         match incoming.granted {
             Some(from_round) => self.become_owner(twin, from_round),
-            None => vec![have(twin, incoming)],
+            None => {
+                let pact = Pact { epoch, taken: false };
+                let before = self.durable.pacts.entry(twin).or_default().insert(incoming.from, pact);
+                let mut effects = Vec::new();
+                effects.extend((before != Some(pact)).then_some(Effect::Save));
+                effects.push(have(twin, &incoming));
+                effects
+            }
         }
     }
 
@@ -345,7 +374,7 @@ impl Ledger {
     fn offered(&mut self, from: u16, twin: u32, epoch: u64, manifest: Manifest) -> Vec<Effect> {
         // Our own association may be behind or ahead of the owner's; it will offer again.
         let wanted = self.target(twin) == Some(self.me);
-        if !wanted || self.entry(twin).is_none_or(|entry| entry.epoch >= epoch) {
+        if !wanted || !self.may_offer(from, twin, epoch) {
             return Vec::new();
         }
         match self.incoming.get(&twin) {
@@ -396,8 +425,13 @@ impl Ledger {
         from_round: u64,
         manifest: Manifest,
     ) -> Vec<Effect> {
-        if self.entry(twin).is_none_or(|entry| entry.epoch >= epoch) {
+        if self.pact(twin, from) == Some(Pact { epoch, taken: true }) {
             return vec![Effect::Send(from, TwinMessage::Taken { twin, epoch })];
+        }
+        if !self.expects(from, twin, epoch) {
+            // No answer: whoever grants keeps the twin until it is taken, and what it has may be the only good copy.
+            tracing::warn!(twin, from, epoch, "refused a twin: it was not offered before, or is ours already");
+            return Vec::new();
         }
         match self.incoming.get_mut(&twin) {
             // An owner that was restarted may have less to give than it offered.
@@ -409,7 +443,7 @@ impl Ledger {
                 known.granted = Some(from_round);
                 if known.complete { self.become_owner(twin, from_round) } else { Vec::new() }
             }
-            Some(known) if known.epoch > epoch => Vec::new(),
+            Some(known) if known.granted.is_some() && known.epoch > epoch => Vec::new(),
             // We were restarted, or wanted no more of it: but now it is ours, and nobody else's.
             _ => self
                 .fetch(Incoming { from, epoch, manifest, complete: false, granted: Some(from_round) }, twin),
@@ -423,6 +457,9 @@ impl Ledger {
             return Vec::new();
         };
         *entry = Entry { epoch, custody: Custody::Owner { from_round } };
+        let pacts = self.durable.pacts.entry(twin).or_default();
+        pacts.retain(|_, pact| pact.taken || pact.epoch > epoch);
+        pacts.insert(from, Pact { epoch, taken: true });
         self.outgoing.remove(&twin);
         let taken = TwinMessage::Taken { twin, epoch };
         vec![Effect::Save, Effect::Took { twin, from, epoch, from_round }, Effect::Send(from, taken)]

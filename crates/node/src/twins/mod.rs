@@ -38,7 +38,24 @@
 //! *Nor are there two in a round*, although BSs open rounds at different times: a Grant names the round after the last one that the old
 //! owner has opened (it writes down that number before it trains), and the new owner trains the twin from that round on.
 //!
-//! A BS that lies about what it owns is not held back by this; the chain's records of twins show it.
+//! # What holds back a BS that lies
+//! The argument above is one about BSs that follow the protocol. Of one that does not, each BS believes only what fits what it knows:
+//!
+//! - It takes a Grant only from a BS that has offered it this twin for this epoch, and that it has told that it has all of it: that is on
+//!   disk before it is said, so that it holds when either side was restarted or the association has changed. So the limits on offers
+//!   hold for Grants.
+//! - It listens to an Offer only for a twin that the association in force gives it and that it does not own. The Offer that follows
+//!   the last owner it knows of (whom it gave the twin itself, or whom the plan did) must be that owner's. Later epochs are believed
+//!   up to the number of times that BSs can have changed their minds since the run began.
+//! - Offers and Grants of impossible size are refused, and those of all of a user's data whose digest is not the one that the twin's first
+//!   owner put on the chain, where this process has seen that record.
+//! - It confirms (Taken) only what it took from that BS for that epoch. A Grant that contradicts what it holds gets no answer, so that
+//!   the BS that made it goes on holding the data.
+//!
+//! What is not held back: a BS that has the true data of a twin can offer it although it has given it to another, or grant it to two,
+//! and so make a second owner where the association names one; and one that is rightly the next owner can say that it took a twin and
+//! lose it. The old owner of a twin whose next owner believed such a lie is left waiting with a copy. Both owners then record models of one
+//! twin on the chain, where it can be seen.
 
 pub mod fetch;
 pub mod ledger;

@@ -20,7 +20,7 @@ use dtwn_proto::{
     node::{self, Header, Manifest, TwinMessage, TwinState},
 };
 use tokio::{
-    sync::mpsc,
+    sync::{broadcast, mpsc},
     time::{Interval, MissedTickBehavior, interval},
 };
 
@@ -31,7 +31,7 @@ use crate::{
     agent::{AgentError, Node, node_name},
     association::InForce,
     bus::{Bus, Message},
-    chain::ChainHandle,
+    chain::{ChainHandle, ChainNews},
     learning::{
         data::RECORD_BYTES,
         learner::twins_of,
@@ -98,6 +98,9 @@ pub(super) struct Twins {
     learned: BTreeMap<u32, u64>,
     records: VecDeque<Payload>,
     recorded: BTreeMap<u32, Digest>,
+    /// What the chain says, and the digests of users' data that it has told.
+    news: Option<broadcast::Receiver<ChainNews>>,
+    on_record: BTreeMap<u32, Digest>,
     results: (mpsc::Sender<Found>, mpsc::Receiver<Found>),
     tick: Interval,
 }
@@ -126,10 +129,10 @@ impl Twins {
             })
             .collect();
         let store = Store::open(&node.state_dir().join(store::FOLDER))?;
+        let owners: Vec<Option<u16>> = users.iter().map(|user| user.home).collect();
         let durable = match store.ledger(users.len())? {
             Some(durable) => durable,
             None => {
-                let owners: Vec<Option<u16>> = users.iter().map(|user| user.home).collect();
                 let first = Durable::first(me, &owners);
                 store.save(&first)?;
                 first
@@ -153,7 +156,7 @@ impl Twins {
             plan,
             bus: bus.clone(),
             chain: chain.cloned(),
-            ledger: Ledger::new(me, stations, durable),
+            ledger: Ledger::new(me, stations, durable, owners),
             store,
             followed: BTreeMap::new(),
             inherited: BTreeMap::new(),
@@ -164,6 +167,8 @@ impl Twins {
             learned,
             records: VecDeque::new(),
             recorded: BTreeMap::new(),
+            news: chain.map(ChainHandle::subscribe),
+            on_record: BTreeMap::new(),
             results: mpsc::channel(RESULTS_MAX),
             tick,
             users,
@@ -218,6 +223,7 @@ impl Twins {
                 self.act(node, effects)?;
                 self.begin_syncs(node);
                 self.ask(node);
+                self.hear();
                 self.submit();
                 Ok(())
             }
@@ -246,11 +252,7 @@ impl Twins {
     pub(super) fn follow(&mut self, node: &Node, in_force: &InForce) -> Result<(), AgentError> {
         let serving = |twin| in_force.serving(UserId(twin)).map(position);
         let targets: Vec<Option<u16>> = (0..).take(self.users.len()).map(serving).collect();
-        self.retarget(node, &targets)
-    }
-
-    fn retarget(&mut self, node: &Node, targets: &[Option<u16>]) -> Result<(), AgentError> {
-        for (twin, target) in (0..).zip(targets) {
+        for (twin, target) in (0..).zip(&targets) {
             match target {
                 Some(to) if *to == self.me => {
                     self.know_user(node, twin);
@@ -262,7 +264,7 @@ impl Twins {
                 _ => {}
             }
         }
-        let effects = self.ledger.retarget(targets);
+        let effects = self.ledger.retarget(in_force.round, &targets);
         self.act(node, effects)
     }
 
@@ -359,10 +361,16 @@ impl Twins {
                 tracing::warn!(from, "refused what a BS does not say to another");
             }
             message => {
-                if let TwinMessage::Grant { twin, state: Some(state), .. } = &message
+                if let TwinMessage::Offer { twin, manifest, .. } | TwinMessage::Grant { twin, manifest, .. } =
+                    &message
+                    && let Err(why) = self.check_manifest(*twin, manifest)
+                {
+                    tracing::warn!(twin, from, ?manifest, "refused a twin: {why}");
+                    return Ok(());
+                }
+                if let TwinMessage::Grant { twin, epoch, state: Some(state), .. } = &message
                     && states::check(*twin, std::slice::from_ref(state), node.clock.now_ns()).is_ok()
-                    && self.users.get(*twin as usize).is_some()
-                    && !self.ledger.owns(*twin)
+                    && self.ledger.expects(bs, *twin, *epoch)
                 {
                     self.inherited.insert(*twin, state.clone());
                 }

@@ -92,6 +92,24 @@ impl Twins {
         Ok(())
     }
 
+    /// Whether a twin may consist of that: its size, and, of all of a user's data, what the chain says of them.
+    pub(super) fn check_manifest(&mut self, twin: u32, manifest: &Manifest) -> Result<(), &'static str> {
+        let Some(user) = self.users.get(twin as usize) else { return Err("nobody has such a user") };
+        let whole = user.data_bytes;
+        let possible = manifest.data_bytes <= whole
+            && manifest.data_bytes.is_multiple_of(RECORD_BYTES as u64)
+            && manifest.model_bytes <= MODEL_BYTES_MAX;
+        if !possible {
+            return Err("it is of impossible size");
+        }
+        self.hear();
+        let other = |digest: &Digest| *digest != Digest(manifest.data);
+        match manifest.data_bytes == whole && self.on_record.get(&twin).is_some_and(other) {
+            true => Err("its data are not those that its first owner put on record"),
+            false => Ok(()),
+        }
+    }
+
     /// A part of a twin that we give away.
     pub(super) fn give(&self, to: u16, twin: u32, epoch: u64, offset: u64, bytes: u32) {
         let Some(body) = self.bodies.get(&twin).filter(|_| self.ledger.gives(twin, to, epoch)) else {
@@ -174,19 +192,6 @@ impl Twins {
         from: u16,
         manifest: Manifest,
     ) -> Result<(), AgentError> {
-        let most = self.users.get(twin as usize).map_or(0, |user| user.data_bytes);
-        let fine = manifest.data_bytes <= most
-            && manifest.data_bytes.is_multiple_of(RECORD_BYTES as u64)
-            && manifest.model_bytes <= MODEL_BYTES_MAX;
-        if !fine {
-            tracing::warn!(
-                twin,
-                from = self.names[usize::from(from)],
-                ?manifest,
-                "refused a twin of impossible size"
-            );
-            return Ok(());
-        }
         let (now_ns, total) = (node.clock.now_ns(), manifest.data_bytes + manifest.model_bytes);
         let before = self.arriving.remove(&twin);
         let began_ns = before.as_ref().map_or(now_ns, |before| before.began_ns);

@@ -5,8 +5,10 @@ use dtwn_chain::{
     types::Digest,
 };
 use dtwn_model::ids::UserId;
+use tokio::sync::broadcast::error::TryRecvError;
 
-use super::Twins;
+use super::{Twins, User};
+use crate::chain::ChainNews;
 
 /// Records submitted in a tick.
 const RECORDS_A_TICK: usize = 32;
@@ -48,6 +50,29 @@ impl Twins {
             self.records.pop_front();
         }
         self.records.push_back(payload);
+    }
+
+    /// Takes in what the first owners of twins have put on record of their data. A user's data never change once they are all there, so
+    /// the first such record tells what everybody must have who says that it has them all.
+    pub(super) fn hear(&mut self) {
+        let Some(news) = &mut self.news else { return };
+        loop {
+            let block = match news.try_recv() {
+                Ok(ChainNews::Committed { block, .. }) => block,
+                Ok(_) | Err(TryRecvError::Lagged(_)) => continue,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            };
+            for transaction in block.transactions() {
+                let Payload::TwinData { twin, body, .. } = &transaction.payload else { continue };
+                let of_first = |user: &&User| {
+                    user.home.map(usize::from) == Some(transaction.signer.index())
+                        && user.data_bytes == body.size_bytes
+                };
+                if self.users.get(*twin as usize).filter(of_first).is_some() {
+                    self.on_record.entry(*twin).or_insert(body.digest);
+                }
+            }
+        }
     }
 
     /// Puts some of what waits on record.

@@ -21,16 +21,23 @@ struct World {
     fetches: Vec<(u16, u32, u64)>,
     /// Who trained a twin in a round.
     trained: BTreeMap<(u32, u64), u16>,
+    /// Associations that any BS has learnt of.
+    associations: u64,
+}
+
+fn first_owners() -> Vec<Option<u16>> {
+    (0..TWINS).map(|twin| Some(twin as u16 % STATIONS)).collect()
 }
 
 impl World {
     fn new() -> Self {
-        let owners: Vec<Option<u16>> = (0..TWINS).map(|twin| Some(twin as u16 % STATIONS)).collect();
+        let owners = first_owners();
         let disks: Vec<Durable> = (0..STATIONS).map(|me| Durable::first(me, &owners)).collect();
-        let ledgers =
-            disks.iter().zip(0..).map(|(disk, me)| Ledger::new(me, STATIONS, disk.clone())).collect();
+        let ledger = |(disk, me): (&Durable, u16)| Ledger::new(me, STATIONS, disk.clone(), owners.clone());
+        let ledgers = disks.iter().zip(0..).map(ledger).collect();
         let targets = vec![owners; STATIONS.into()];
-        Self { ledgers, disks, targets, mail: Vec::new(), fetches: Vec::new(), trained: BTreeMap::new() }
+        let (mail, fetches, trained) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { ledgers, disks, targets, mail, fetches, trained, associations: 0 }
     }
 
     /// Does what a ledger wants, and kills the BS after `most` effects.
@@ -58,9 +65,30 @@ impl World {
     fn restart(&mut self, bs: u16) {
         let at = usize::from(bs);
         self.fetches.retain(|(of, _, _)| *of != bs);
-        self.ledgers[at] = Ledger::new(bs, STATIONS, self.disks[at].clone());
-        let effects = self.ledgers[at].retarget(&self.targets[at].clone());
+        self.ledgers[at] = Ledger::new(bs, STATIONS, self.disks[at].clone(), first_owners());
+        self.retarget(bs);
+    }
+
+    /// A BS learns of the association that is its own now.
+    fn retarget(&mut self, bs: u16) {
+        self.associations += 1;
+        let at = usize::from(bs);
+        let effects = self.ledgers[at].retarget(self.associations, &self.targets[at]);
         self.act(bs, effects, usize::MAX);
+    }
+
+    /// Hands a message to a BS, from another.
+    fn hear(&mut self, bs: u16, from: u16, message: &TwinMessage) {
+        let effects = self.ledgers[usize::from(bs)].take(from, message);
+        self.act(bs, effects, usize::MAX);
+    }
+
+    /// Delivers all that is on its way, and all that follows.
+    fn deliver(&mut self) {
+        while !self.mail.is_empty() || !self.fetches.is_empty() {
+            self.step(&Step::Deliver { which: 0, again: false, most: usize::MAX });
+            self.step(&Step::Fetched { which: 0, most: usize::MAX });
+        }
     }
 
     fn never_two_owners(&self) {
@@ -107,8 +135,7 @@ impl World {
             // BSs learn of an association one by one.
             Step::Retarget { bs, twin, to } => {
                 self.targets[usize::from(bs)][twin as usize] = Some(to);
-                let effects = self.ledgers[usize::from(bs)].retarget(&self.targets[usize::from(bs)].clone());
-                self.act(bs, effects, usize::MAX);
+                self.retarget(bs);
             }
             Step::Open { bs, skip, most } => {
                 let round = self.disks[usize::from(bs)].round + u64::from(skip);
@@ -123,15 +150,11 @@ impl World {
         let targets: Vec<Option<u16>> = (0..TWINS).map(|twin| Some((twin as u16 + 1) % STATIONS)).collect();
         for bs in 0..STATIONS {
             self.targets[usize::from(bs)] = targets.clone();
-            let effects = self.ledgers[usize::from(bs)].retarget(&targets);
-            self.act(bs, effects, usize::MAX);
+            self.retarget(bs);
         }
         for _ in 0..20 {
             (0..STATIONS).for_each(|bs| self.step(&Step::Tick(bs)));
-            while !self.mail.is_empty() || !self.fetches.is_empty() {
-                self.step(&Step::Deliver { which: 0, again: false, most: usize::MAX });
-                self.step(&Step::Fetched { which: 0, most: usize::MAX });
-            }
+            self.deliver();
         }
         for twin in 0..TWINS {
             let target = (twin as u16 + 1) % STATIONS;
@@ -189,10 +212,7 @@ fn the_old_owner_trains_until_it_lets_go_and_the_new_one_from_the_next_round() {
     world.step(&Step::Retarget { bs: 1, twin: 0, to: 1 });
     assert!(world.ledgers[0].trains(5).any(|twin| twin == 0));
     world.step(&Step::Tick(0));
-    while !world.mail.is_empty() || !world.fetches.is_empty() {
-        world.step(&Step::Deliver { which: 0, again: false, most: usize::MAX });
-        world.step(&Step::Fetched { which: 0, most: usize::MAX });
-    }
+    world.deliver();
     assert!(!world.ledgers[0].owns(0) && world.ledgers[1].owns(0));
     assert!(
         world.ledgers[1].trains(4).all(|twin| twin != 0) && world.ledgers[1].trains(5).any(|twin| twin == 0)
@@ -227,4 +247,120 @@ fn what_makes_no_sense_changes_nothing() {
         world.ledgers[0].take(1, &TwinMessage::Have { twin: 0, epoch: 2, data: manifest(0).data }),
         Vec::new()
     );
+}
+
+fn grant(twin: u32, epoch: u64) -> TwinMessage {
+    TwinMessage::Grant { twin, epoch, from_round: 1, manifest: manifest(twin), state: None }
+}
+
+fn offer(twin: u32, epoch: u64) -> TwinMessage {
+    TwinMessage::Offer { twin, epoch, manifest: manifest(twin) }
+}
+
+/// BS 0 has twin 0, which the association gives to BS 2, and has sent an offer. BS 1 lies.
+fn with_a_liar() -> World {
+    let mut world = World::new();
+    for bs in [0, 2] {
+        world.step(&Step::Retarget { bs, twin: 0, to: 2 });
+    }
+    world
+}
+
+#[test]
+fn a_grant_that_was_not_offered_makes_no_owner() {
+    let mut world = with_a_liar();
+    let before = world.disks[2].clone();
+    for (from, epoch) in [(1, 2), (1, 3), (1, EPOCH_MAX), (0, 2)] {
+        assert_eq!(world.ledgers[2].take(from, &grant(0, epoch)), Vec::new(), "{from} {epoch}");
+    }
+    assert_eq!(*world.ledgers[2].durable(), before);
+    // Nor one by another than whose offer was taken up, or for another epoch.
+    world.step(&Step::Deliver { which: 0, again: false, most: usize::MAX });
+    world.step(&Step::Fetched { which: 0, most: usize::MAX });
+    for (from, epoch) in [(1, 2), (1, 3), (0, 3)] {
+        assert_eq!(world.ledgers[2].take(from, &grant(0, epoch)), Vec::new(), "{from} {epoch}");
+    }
+    world.deliver();
+    assert!(world.ledgers[2].owns(0) && !world.ledgers[0].owns(0));
+}
+
+#[test]
+fn only_a_plausible_owner_is_listened_to() {
+    let mut world = with_a_liar();
+    // The owner of the first epoch is known; there cannot have been so many since; and an owner needs no offers.
+    for epoch in [2, 2 + 3 * 2 + 1, 1 << 40] {
+        assert_eq!(world.ledgers[2].take(1, &offer(0, epoch)), Vec::new(), "{epoch}");
+    }
+    world.step(&Step::Retarget { bs: 0, twin: 0, to: 0 });
+    assert_eq!(world.ledgers[0].take(1, &offer(0, 3)), Vec::new());
+    // Of a twin that one gave away, the new owner is known, and may give it back.
+    world.step(&Step::Retarget { bs: 0, twin: 0, to: 2 });
+    world.step(&Step::Tick(0));
+    world.deliver();
+    assert!(world.ledgers[2].owns(0));
+    world.step(&Step::Retarget { bs: 0, twin: 0, to: 0 });
+    for (from, epoch) in [(1, 3), (2, 2), (1, 2)] {
+        assert_eq!(world.ledgers[0].take(from, &offer(0, epoch)), Vec::new(), "{from} {epoch}");
+    }
+    world.step(&Step::Retarget { bs: 2, twin: 0, to: 0 });
+    world.step(&Step::Tick(2));
+    world.deliver();
+    assert!(world.ledgers[0].owns(0) && world.ledgers[0].durable().entries[0].epoch == 3);
+}
+
+#[test]
+fn an_owner_whose_grant_comes_too_late_is_not_told_that_it_was_taken() {
+    let mut world = with_a_liar();
+    world.step(&Step::Deliver { which: 0, again: false, most: usize::MAX });
+    world.step(&Step::Fetched { which: 0, most: usize::MAX });
+    // The owner hears that all is there, and lets go; before its Grant arrives, the liar makes up later owners.
+    world.step(&Step::Deliver { which: 0, again: false, most: usize::MAX });
+    world.mail.clear();
+    world.hear(2, 1, &offer(0, 4));
+    world.step(&Step::Fetched { which: 0, most: usize::MAX });
+    world.mail.clear();
+    world.hear(2, 1, &grant(0, 4));
+    assert!(world.ledgers[2].owns(0), "as far as it can know");
+    world.mail.clear();
+    world.step(&Step::Tick(0));
+    world.deliver();
+    let kept: Vec<u32> = world.ledgers[0].kept().collect();
+    assert!(kept.contains(&0), "what it has may be the only good copy");
+}
+
+#[test]
+fn a_grant_is_due_however_often_either_side_was_restarted_or_thinks_again() {
+    let mut world = with_a_liar();
+    world.step(&Step::Deliver { which: 0, again: false, most: usize::MAX });
+    world.step(&Step::Fetched { which: 0, most: usize::MAX });
+    world.step(&Step::Retarget { bs: 2, twin: 0, to: 1 });
+    world.step(&Step::Kill(2));
+    // The old owner is bound.
+    world.step(&Step::Deliver { which: 0, again: false, most: 1 });
+    world.step(&Step::Kill(0));
+    world.step(&Step::Tick(0));
+    world.deliver();
+    assert!(world.ledgers[2].owns(0) && !world.ledgers[0].owns(0));
+    // It did not hear that, and asks again: it was taken, and is no more.
+    let again = world.ledgers[2].take(0, &grant(0, 2));
+    assert_eq!(again, [Effect::Send(0, TwinMessage::Taken { twin: 0, epoch: 2 })]);
+}
+
+#[test]
+fn a_ledger_without_pacts_is_one() {
+    #[derive(Serialize)]
+    struct Before {
+        round: u64,
+        entries: Vec<Entry>,
+    }
+    let first = Durable::first(0, &first_owners());
+    let before = Before { round: 0, entries: first.entries.clone() };
+    let bytes = rmp_serde::to_vec(&before).unwrap();
+    assert_eq!(rmp_serde::from_slice::<Durable>(&bytes).unwrap(), first);
+    let mut world = with_a_liar();
+    world.step(&Step::Tick(0));
+    world.deliver();
+    let bytes = rmp_serde::to_vec(&world.disks[2]).unwrap();
+    assert!(!world.disks[2].pacts.is_empty());
+    assert_eq!(rmp_serde::from_slice::<Durable>(&bytes).unwrap(), world.disks[2]);
 }
