@@ -77,6 +77,13 @@ impl Durable {
         };
         Self { round: 0, entries: owners.iter().map(entry).collect(), pacts: BTreeMap::new() }
     }
+
+    /// Whether something of a twin is here that is still needed.
+    #[must_use]
+    pub fn keeps(&self, twin: u32) -> bool {
+        let entry = self.entries.get(twin as usize);
+        entry.is_some_and(|entry| !matches!(entry.custody, Custody::Elsewhere { .. }))
+    }
 }
 
 /// What the ledger wants done, in this order.
@@ -99,8 +106,10 @@ pub enum Effect {
         /// What.
         manifest: Manifest,
     },
-    /// Give up fetching a twin.
+    /// Give up fetching a twin. Where it is not [kept](Ledger::keeps), nothing of it is needed here.
     Abandon(u32),
+    /// Nothing that was prepared to give a twin away is needed.
+    Withdraw(u32),
     /// A twin is ours now.
     Took {
         /// The twin.
@@ -175,10 +184,19 @@ impl Ledger {
 
     /// Twins of which something is here that is still needed.
     pub fn kept(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..)
-            .zip(&self.durable.entries)
-            .filter(|(_, entry)| !matches!(entry.custody, Custody::Elsewhere { .. }))
-            .map(|(twin, _)| twin)
+        (0..).take(self.durable.entries.len()).filter(|twin| self.keeps(*twin))
+    }
+
+    /// Whether something of a twin is here that is still needed.
+    #[must_use]
+    pub fn keeps(&self, twin: u32) -> bool {
+        self.durable.keeps(twin)
+    }
+
+    /// Whether a twin is being given away: what [`Effect::Prepare`] asked for is wanted.
+    #[must_use]
+    pub fn is_leaving(&self, twin: u32) -> bool {
+        self.outgoing.contains_key(&twin)
     }
 
     /// The twins that this BS trains in a round.
@@ -244,9 +262,12 @@ impl Ledger {
             .for_each(|(ours, new)| *ours = new.filter(|bs| *bs < self.stations));
         let (me, targets, entries) = (self.me, &self.targets, &self.durable.entries);
         let target = |twin: &u32| targets.get(*twin as usize).copied().flatten();
+        let mut effects = Vec::new();
         self.outgoing.retain(|twin, _| {
             let bound = entries.get(*twin as usize).map(|entry| entry.custody);
-            matches!(bound, Some(Custody::Granted { .. })) || target(twin).is_some_and(|bs| bs != me)
+            let due = matches!(bound, Some(Custody::Granted { .. })) || target(twin).is_some_and(|bs| bs != me);
+            effects.extend((!due).then_some(Effect::Withdraw(*twin)));
+            due
         });
         let given_up: Vec<u32> = self
             .incoming
@@ -254,7 +275,6 @@ impl Ledger {
             .filter(|(twin, incoming)| incoming.granted.is_none() && target(twin) != Some(me))
             .map(|(twin, _)| *twin)
             .collect();
-        let mut effects = Vec::new();
         for twin in given_up {
             self.incoming.remove(&twin);
             effects.push(Effect::Abandon(twin));
@@ -460,9 +480,12 @@ impl Ledger {
         let pacts = self.durable.pacts.entry(twin).or_default();
         pacts.retain(|_, pact| pact.taken || pact.epoch > epoch);
         pacts.insert(from, Pact { epoch, taken: true });
-        self.outgoing.remove(&twin);
         let taken = TwinMessage::Taken { twin, epoch };
-        vec![Effect::Save, Effect::Took { twin, from, epoch, from_round }, Effect::Send(from, taken)]
+        let mut effects = vec![Effect::Save, Effect::Took { twin, from, epoch, from_round }];
+        // It came back before we heard that it had arrived where it went.
+        effects.extend(self.outgoing.remove(&twin).map(|_| Effect::Withdraw(twin)));
+        effects.push(Effect::Send(from, taken));
+        effects
     }
 
     fn is_taken(&mut self, from: u16, twin: u32, epoch: u64) -> Vec<Effect> {
@@ -471,7 +494,9 @@ impl Ledger {
             Custody::Granted { to, .. } if to == from && epoch == entry.epoch + 1 => {
                 entry.custody = Custody::Elsewhere { gave_to: Some(to) };
                 self.outgoing.remove(&twin);
-                vec![Effect::Save, Effect::Gone(twin)]
+                // What is here may be that of a later epoch, when the twin is on its way back.
+                let needed = self.incoming.contains_key(&twin);
+                vec![Effect::Save, if needed { Effect::Withdraw(twin) } else { Effect::Gone(twin) }]
             }
             _ => Vec::new(),
         }

@@ -242,8 +242,8 @@ impl Store {
         }
     }
 
-    /// Throws away what an earlier process has left and nobody will ask for: moves to an epoch that `durable` is past, all but the newest
-    /// move of a twin, and what was being written. A move that may go on stays.
+    /// Throws away what an earlier process has left and nobody will ask for: twins that are elsewhere, moves to an epoch that `durable` is
+    /// past, all but the newest move of a twin, and what was being written. A move that may go on stays.
     ///
     /// # Errors
     /// [`StoreError::File`].
@@ -252,6 +252,10 @@ impl Store {
         let mut left_over = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(file("read", &self.dir))? {
             let path = entry.map_err(file("read", &self.dir))?.path();
+            if kept_part(&path).is_some_and(|twin| !durable.keeps(twin)) {
+                left_over.push(path);
+                continue;
+            }
             let Some((twin, epoch, what)) = place(&path) else { continue };
             let past = durable.entries.get(twin as usize).is_none_or(|entry| entry.epoch >= epoch);
             if past || what != MOVE {
@@ -278,6 +282,12 @@ fn part(epoch: u64, manifest: &Manifest, what: &str) -> String {
     hasher.update(&manifest.model_bytes.to_le_bytes());
     hasher.update(&manifest.model);
     format!("{epoch}.{}.{what}", &hasher.finalize().to_hex()[..16])
+}
+
+/// The twin whose data or model a file holds.
+fn kept_part(path: &Path) -> Option<u32> {
+    let (twin, what) = path.file_name()?.to_str()?.split_once('.')?;
+    twin.parse().ok().filter(|_| matches!(what, "data" | "model"))
 }
 
 /// Twin, epoch and part that the name of a file stands for; `None` for one that is no part of a move.
@@ -419,7 +429,8 @@ mod tests {
             store.append_move(twin, epoch, &whole, 0, b"datamodel").unwrap();
         }
         assert!(store.check_move(1, 2, &whole).unwrap());
-        store.append_data(0, 0, b"data").unwrap();
+        store.append_data(0, 0, b"what was to come").unwrap();
+        store.append_data(1, 0, b"data").unwrap();
         let durable = Durable::first(0, &[None, Some(0)]);
         store.save(&durable).unwrap();
         store.tidy(&durable).unwrap();
@@ -427,7 +438,7 @@ mod tests {
         let mut names: Vec<String> = names.map(Result::unwrap).collect();
         names.sort();
         let tag = part(0, &whole, MOVE)[2..].to_owned();
-        assert_eq!(names, [format!("0.2.{tag}"), "0.data".into(), format!("1.3.{tag}"), "ledger".into()]);
+        assert_eq!(names, [format!("0.2.{tag}"), format!("1.3.{tag}"), "1.data".into(), "ledger".into()]);
         assert_eq!(store.begin_move(1, 3, &whole).unwrap(), 9);
     }
 

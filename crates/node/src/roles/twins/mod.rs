@@ -230,7 +230,8 @@ impl Twins {
             Some(Found::Bodies(found)) => {
                 for (twin, body) in found {
                     let manifest = body.as_ref().map(|body| body.manifest);
-                    if let Some(body) = body {
+                    // It may stay after all, by now.
+                    if let Some(body) = body.filter(|_| self.ledger.is_leaving(twin)) {
                         self.bodies.insert(twin, body);
                     }
                     let effects = self.ledger.prepared(twin, manifest);

@@ -74,15 +74,17 @@ impl Twins {
                     if let Some(Arriving { epoch, manifest, .. }) = self.arriving.remove(&twin) {
                         self.store.abandon_move(twin, epoch, &manifest);
                     }
+                    if !self.ledger.keeps(twin) {
+                        self.forget(twin);
+                    }
                 }
+                Effect::Withdraw(twin) => drop(self.bodies.remove(&twin)),
                 Effect::Took { twin, from, epoch, from_round } => {
                     self.took(node, twin, from, epoch, from_round);
                 }
                 Effect::Gone(twin) => {
                     self.bodies.remove(&twin);
-                    self.followed.remove(&twin);
-                    self.recorded.remove(&twin);
-                    self.store.forget(twin);
+                    self.forget(twin);
                 }
             }
         }
@@ -90,6 +92,13 @@ impl Twins {
             self.prepare(node, wanted);
         }
         Ok(())
+    }
+
+    /// Nothing of a twin is needed here.
+    fn forget(&mut self, twin: u32) {
+        self.followed.remove(&twin);
+        self.recorded.remove(&twin);
+        self.store.forget(twin);
     }
 
     /// Whether a twin may consist of that: its size, and, of all of a user's data, what the chain says of them.

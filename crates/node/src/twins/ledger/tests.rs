@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -21,6 +21,11 @@ struct World {
     fetches: Vec<(u16, u32, u64)>,
     /// Who trained a twin in a round.
     trained: BTreeMap<(u32, u64), u16>,
+    /// Twins that a BS has begun to prepare, and those that it has prepared and holds in memory.
+    preparing: Vec<(u16, u32)>,
+    bodies: BTreeSet<(u16, u32)>,
+    /// Twins whose data a BS has on disk.
+    data: BTreeSet<(u16, u32)>,
     /// Associations that any BS has learnt of.
     associations: u64,
 }
@@ -36,8 +41,18 @@ impl World {
         let ledger = |(disk, me): (&Durable, u16)| Ledger::new(me, STATIONS, disk.clone(), owners.clone());
         let ledgers = disks.iter().zip(0..).map(ledger).collect();
         let targets = vec![owners; STATIONS.into()];
-        let (mail, fetches, trained) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Self { ledgers, disks, targets, mail, fetches, trained, associations: 0 }
+        Self {
+            ledgers,
+            disks,
+            targets,
+            mail: Vec::new(),
+            fetches: Vec::new(),
+            trained: BTreeMap::new(),
+            preparing: Vec::new(),
+            bodies: BTreeSet::new(),
+            data: (0..TWINS).map(|twin| (twin as u16 % STATIONS, twin)).collect(),
+            associations: 0,
+        }
     }
 
     /// Does what a ledger wants, and kills the BS after `most` effects.
@@ -50,21 +65,35 @@ impl World {
             match effect {
                 Effect::Save => self.disks[usize::from(bs)] = self.ledgers[usize::from(bs)].durable().clone(),
                 Effect::Send(to, message) => self.mail.push((bs, to, message)),
-                Effect::Prepare(twin) => {
-                    let more = self.ledgers[usize::from(bs)].prepared(twin, Some(manifest(twin)));
-                    self.act(bs, more, usize::MAX);
+                Effect::Prepare(twin) => self.preparing.push((bs, twin)),
+                Effect::Fetch { twin, epoch, .. } => {
+                    self.give_up(bs, twin);
+                    self.fetches.push((bs, twin, epoch));
                 }
-                Effect::Fetch { twin, epoch, .. } => self.fetches.push((bs, twin, epoch)),
-                Effect::Abandon(_) | Effect::Took { .. } | Effect::Gone(_) => {}
+                Effect::Abandon(twin) => {
+                    self.give_up(bs, twin);
+                    if !self.ledgers[usize::from(bs)].keeps(twin) {
+                        self.data.remove(&(bs, twin));
+                    }
+                }
+                Effect::Took { twin, .. } => self.give_up(bs, twin),
+                Effect::Withdraw(twin) => drop(self.bodies.remove(&(bs, twin))),
+                Effect::Gone(twin) => {
+                    self.bodies.remove(&(bs, twin));
+                    self.data.remove(&(bs, twin));
+                }
             }
         }
         self.never_two_owners();
+        self.nothing_is_lost_or_left();
         true
     }
 
     fn restart(&mut self, bs: u16) {
         let at = usize::from(bs);
         self.fetches.retain(|(of, _, _)| *of != bs);
+        self.preparing.retain(|(of, _)| *of != bs);
+        self.bodies.retain(|(of, _)| *of != bs);
         self.ledgers[at] = Ledger::new(bs, STATIONS, self.disks[at].clone(), first_owners());
         self.retarget(bs);
     }
@@ -85,7 +114,8 @@ impl World {
 
     /// Delivers all that is on its way, and all that follows.
     fn deliver(&mut self) {
-        while !self.mail.is_empty() || !self.fetches.is_empty() {
+        while !self.mail.is_empty() || !self.fetches.is_empty() || !self.preparing.is_empty() {
+            self.step(&Step::Prepared(0));
             self.step(&Step::Deliver { which: 0, again: false, most: usize::MAX });
             self.step(&Step::Fetched { which: 0, most: usize::MAX });
         }
@@ -97,6 +127,21 @@ impl World {
             let stored = self.disks.iter().map(|disk| disk.entries[twin as usize].custody);
             let stored = stored.filter(|custody| matches!(custody, Custody::Owner { .. })).count();
             assert!(running <= 1 && stored <= 1, "twin {twin} has {running} owners, {stored} on disk");
+        }
+    }
+
+    /// A BS is not fetching a twin any more.
+    fn give_up(&mut self, bs: u16, twin: u32) {
+        self.fetches.retain(|(of, which, _)| (*of, *which) != (bs, twin));
+    }
+
+    /// An owner has the data of its twins, and none is in memory that is not to be given away.
+    fn nothing_is_lost_or_left(&self) {
+        for (ledger, bs) in self.ledgers.iter().zip(0..) {
+            assert!(ledger.owned().all(|twin| self.data.contains(&(bs, twin))), "BS {bs} lacks data");
+        }
+        for (bs, twin) in &self.bodies {
+            assert!(self.ledgers[usize::from(*bs)].is_leaving(*twin), "BS {bs} still holds twin {twin}");
         }
     }
 
@@ -124,8 +169,17 @@ impl World {
             }
             Step::Fetched { which, most } if !self.fetches.is_empty() => {
                 let (bs, twin, epoch) = self.fetches.swap_remove(which % self.fetches.len());
+                self.data.insert((bs, twin));
                 let effects = self.ledgers[usize::from(bs)].fetched(twin, epoch);
                 self.act(bs, effects, most);
+            }
+            Step::Prepared(which) if !self.preparing.is_empty() => {
+                let (bs, twin) = self.preparing.swap_remove(which % self.preparing.len());
+                if self.ledgers[usize::from(bs)].is_leaving(twin) {
+                    self.bodies.insert((bs, twin));
+                }
+                let effects = self.ledgers[usize::from(bs)].prepared(twin, Some(manifest(twin)));
+                self.act(bs, effects, usize::MAX);
             }
             Step::Tick(bs) => {
                 let effects = self.ledgers[usize::from(bs)].tick();
@@ -171,6 +225,7 @@ enum Step {
     Deliver { which: usize, again: bool, most: usize },
     Lose(usize),
     Fetched { which: usize, most: usize },
+    Prepared(usize),
     Tick(u16),
     Kill(u16),
     Retarget { bs: u16, twin: u32, to: u16 },
@@ -185,6 +240,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(which, again, most)| Step::Deliver { which, again, most }),
         1 => any::<usize>().prop_map(Step::Lose),
         3 => (any::<usize>(), most()).prop_map(|(which, most)| Step::Fetched { which, most }),
+        2 => any::<usize>().prop_map(Step::Prepared),
         2 => bs().prop_map(Step::Tick),
         1 => bs().prop_map(Step::Kill),
         2 => (bs(), 0..TWINS, bs()).prop_map(|(bs, twin, to)| Step::Retarget { bs, twin, to }),
@@ -263,6 +319,7 @@ fn with_a_liar() -> World {
     for bs in [0, 2] {
         world.step(&Step::Retarget { bs, twin: 0, to: 2 });
     }
+    world.step(&Step::Prepared(0));
     world
 }
 
@@ -344,6 +401,61 @@ fn a_grant_is_due_however_often_either_side_was_restarted_or_thinks_again() {
     // It did not hear that, and asks again: it was taken, and is no more.
     let again = world.ledgers[2].take(0, &grant(0, 2));
     assert_eq!(again, [Effect::Send(0, TwinMessage::Taken { twin: 0, epoch: 2 })]);
+}
+
+#[test]
+fn what_is_not_given_away_after_all_does_not_stay_in_memory() {
+    let mut world = World::new();
+    // Before it is prepared.
+    world.step(&Step::Retarget { bs: 0, twin: 0, to: 1 });
+    world.step(&Step::Retarget { bs: 0, twin: 0, to: 0 });
+    world.step(&Step::Prepared(0));
+    assert!(world.bodies.is_empty() && world.mail.is_empty());
+    // After that.
+    world.step(&Step::Retarget { bs: 0, twin: 0, to: 1 });
+    world.step(&Step::Prepared(0));
+    assert_eq!(world.bodies.len(), 1);
+    world.step(&Step::Retarget { bs: 0, twin: 0, to: 0 });
+    assert!(world.bodies.is_empty());
+}
+
+#[test]
+fn a_late_word_of_the_last_move_does_not_take_what_came_back() {
+    let mut world = World::new();
+    let take = |world: &mut World, to| {
+        (0..STATIONS).for_each(|bs| world.step(&Step::Retarget { bs, twin: 0, to }));
+        world.deliver();
+    };
+    take(&mut world, 1);
+    // Nobody told BS 0 that the twin has arrived.
+    let Entry { epoch, .. } = world.ledgers[0].durable().entries[0];
+    let custody = Custody::Granted { to: 1, from_round: 1 };
+    world.disks[0].entries[0] = Entry { epoch, custody };
+    world.data.insert((0, 0));
+    world.step(&Step::Kill(0));
+    world.mail.clear();
+    // It is on its way back, and all is there, when that word comes.
+    for bs in [1, 0] {
+        world.step(&Step::Retarget { bs, twin: 0, to: 0 });
+    }
+    world.preparing.retain(|(bs, _)| *bs == 1);
+    world.step(&Step::Prepared(0));
+    world.step(&Step::Deliver { which: 0, again: false, most: usize::MAX });
+    world.step(&Step::Fetched { which: 0, most: usize::MAX });
+    world.hear(0, 1, &TwinMessage::Taken { twin: 0, epoch: 2 });
+    assert!(!world.ledgers[0].keeps(0) && world.data.contains(&(0, 0)));
+    world.deliver();
+    assert!(world.ledgers[0].owns(0));
+    // One that is given up at last is not kept.
+    take(&mut world, 1);
+    world.step(&Step::Retarget { bs: 1, twin: 0, to: 2 });
+    world.step(&Step::Retarget { bs: 2, twin: 0, to: 2 });
+    world.step(&Step::Prepared(0));
+    world.step(&Step::Deliver { which: 0, again: false, most: usize::MAX });
+    world.step(&Step::Fetched { which: 0, most: usize::MAX });
+    assert!(world.data.contains(&(2, 0)));
+    world.step(&Step::Retarget { bs: 2, twin: 0, to: 1 });
+    assert!(!world.data.contains(&(2, 0)));
 }
 
 #[test]
