@@ -8,7 +8,7 @@ mod outcomes;
 use std::collections::{BTreeMap, VecDeque};
 
 use dtwn_proto::event::{
-    EndReason, Event, Exit, Fidelity, Level, LinkCounters, LinkInfo, NodeCounters, NodeInfo, Round,
+    EndReason, Event, Exit, Fidelity, Level, LinkCounters, LinkInfo, NodeCounters, NodeInfo, Round, SESSION,
     SessionStarted, Transfer, What,
 };
 use hdrhistogram::Histogram;
@@ -57,6 +57,8 @@ pub struct RunState {
     pub session_cpu_s: f64,
     /// Events that a node counted but that never arrived.
     pub events_lost: u64,
+    /// Events of or about what is not in this network; they count nowhere.
+    pub strange: u64,
     /// Why the run ended.
     pub ended: Option<EndReason>,
     sequences: BTreeMap<String, u64>,
@@ -195,12 +197,13 @@ impl RunState {
                     }
                 }
             }
-            What::Transfer(transfer) => {
+            // By kind and by name, as much is kept as the network has: an event file may come from anywhere.
+            What::Transfer(transfer) if Transfer::KINDS.contains(&transfer.kind.as_str()) => {
                 self.association.sent(transfer);
                 self.learning.sent(transfer);
                 self.add_transfer(transfer);
             }
-            What::TwinAges { twins, arriving, p50_ms, p99_ms } => {
+            What::TwinAges { twins, arriving, p50_ms, p99_ms } if self.knows([&event.node]) => {
                 self.twin_ages.insert(event.node.clone(), (*twins, *p50_ms, *p99_ms));
                 self.learning.arriving.insert(event.node.clone(), *arriving);
             }
@@ -212,14 +215,20 @@ impl RunState {
             }
             What::Association(decision) => self.association.decided(decision),
             What::Decided { round, decision_us, .. } => self.association.acted(*round, *decision_us),
-            What::LocalModel(model) => {
+            What::LocalModel(model) if self.knows([&event.node]) => {
                 self.association.trained(model);
                 self.learning.trained(&event.node, model);
             }
-            What::TwinMoved(twin) => self.learning.moved(twin),
-            What::Verification(finding) => self.learning.verified(&event.node, finding),
+            What::TwinMoved(twin) if self.knows([&twin.from, &twin.to]) => self.learning.moved(twin),
+            What::Verification(finding) if self.knows([&event.node, &finding.owner]) => {
+                self.learning.verified(&event.node, finding)
+            }
             What::GlobalModel(model) => self.learning.globalised(model),
-            What::ChainProgress(report) => self.chain.progress(&event.node, event.at_ns, report),
+            What::ChainProgress(report)
+                if self.knows([&event.node]) && report.missed.iter().all(|(bs, _)| self.knows([bs])) =>
+            {
+                self.chain.progress(&event.node, event.at_ns, report);
+            }
             What::ChainBlocks { blocks, .. } => {
                 self.association.finalized(blocks);
                 self.learning.finalized(blocks);
@@ -236,8 +245,19 @@ impl RunState {
                 self.notices.push_back((event.at_ns, event.node.clone(), *level, text.clone()));
             }
             What::Ended { reason } => self.ended = Some(reason.clone()),
+            What::Transfer(_)
+            | What::TwinAges { .. }
+            | What::LocalModel(_)
+            | What::TwinMoved(_)
+            | What::Verification(_)
+            | What::ChainProgress(_) => self.strange += 1,
             What::Partitioned { .. } | What::Healed | What::NodePoisoned { .. } => {}
         }
+    }
+
+    /// Whether nodes are of this network.
+    fn knows<const N: usize>(&self, nodes: [&String; N]) -> bool {
+        nodes.into_iter().all(|node| self.nodes.contains_key(node))
     }
 
     fn begin(&mut self, started: &SessionStarted) {
@@ -287,6 +307,9 @@ impl RunState {
     }
 
     fn count_gap(&mut self, event: &Event) {
+        if event.node != SESSION && !self.knows([&event.node]) {
+            return;
+        }
         let expected = self.sequences.get(&event.node).map_or(0, |last| last + 1);
         if event.sequence > expected {
             self.events_lost += event.sequence - expected;
@@ -302,4 +325,87 @@ fn histogram() -> Histogram<u64> {
         // Only invalid bounds make this fail, and these are constants; an empty auto-resizing histogram serves as well.
         Histogram::new(3).unwrap_or_else(|_| unreachable!("three digits are always accepted"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use dtwn_proto::event::{ChainProgress, LocalModel, TwinMoved, Verification};
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_in_the_network_is_not_kept() {
+        let info = |name: &str| NodeInfo {
+            name: name.into(),
+            role: "bs".into(),
+            address: "10.0.1.1".into(),
+            users: 0,
+        };
+        let started = SessionStarted {
+            name: "small".into(),
+            seed: 1,
+            dilation: 1.0,
+            version: "0.1.0".into(),
+            nodes: vec![info("bs1"), info("bs2")],
+            links: vec![],
+        };
+        let mut state = RunState::default();
+        state.begin(&started);
+        let empty = state.clone();
+        let local = r#"{"round":1,"twins":1,"samples":1,"loss":1.0,"held_out_loss":null,"held_out_accuracy":0.5,
+            "bytes":1,"train_wall_ms":1.0,"aggregate_wall_ms":1.0,"train_ms":1.0,"predicted_ms":1.0,"overrun_ms":0.0}"#;
+        let local: LocalModel = serde_json::from_str(local).unwrap();
+        let whats = |kind: &str, other: &str| {
+            let (kind, from, to) = (kind.to_owned(), other.to_owned(), "bs1".to_owned());
+            let finding = serde_json::json!({"round": 1, "owner": other, "verify_wall_ms": 1.0});
+            let finding: Verification = serde_json::from_value(finding).unwrap();
+            let missed = vec![(other.to_owned(), 1)];
+            [
+                What::Transfer(Transfer {
+                    kind,
+                    from: other.into(),
+                    to: "bs1".into(),
+                    bytes: 1,
+                    measured_ms: 1.0,
+                    predicted_ms: 1.0,
+                }),
+                What::TwinMoved(TwinMoved {
+                    twin: "ug1.1".into(),
+                    from,
+                    to,
+                    epoch: 2,
+                    from_round: 1,
+                    samples: 1,
+                    bytes: 1,
+                    took_ms: 1.0,
+                }),
+                What::Verification(finding),
+                What::ChainProgress(Box::new(ChainProgress { missed, ..ChainProgress::default() })),
+            ]
+        };
+        let mut sequence = 0;
+        let mut apply = |state: &mut RunState, node: &str, what: What| {
+            sequence += 1;
+            state.apply(&Event { node: node.into(), sequence, at_ns: 0, wall_unix_ns: 0, what });
+        };
+        for name in (0..100).map(|number| format!("x{number}")) {
+            for what in whats(&name, &name) {
+                apply(&mut state, "bs1", what);
+            }
+            apply(&mut state, &name, What::LocalModel(local.clone()));
+        }
+        let (lost, strange) = (state.events_lost, state.strange);
+        assert_eq!(strange, 500);
+        let sequences = BTreeMap::from([("bs1".to_owned(), 499)]);
+        assert_eq!(state, RunState { events_lost: lost, strange, sequences, ..empty });
+        for what in whats("twin-move", "bs2") {
+            apply(&mut state, "bs1", what);
+        }
+        apply(&mut state, "bs2", What::LocalModel(local));
+        assert_eq!((state.strange, state.transfers.len(), state.learning.moved), (500, 1, 1));
+        assert_eq!(
+            (state.learning.findings.len(), state.learning.locals.len(), state.chain.lanes.len()),
+            (1, 1, 1)
+        );
+    }
 }

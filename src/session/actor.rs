@@ -44,6 +44,7 @@ use super::{
     own_program,
     processes::{Expected, Next, NodeProcess, exit_of, last_lines, usage},
     recorder::Recorder,
+    reports,
     spawner::{Job, Place, Spawner},
     summary,
 };
@@ -113,6 +114,7 @@ pub struct Session {
     slot: u64,
     sequence: u64,
     ring_drops: u64,
+    events_refused: u64,
     recorder_failed: bool,
     up: bool,
     ending: Option<(EndReason, tokio::time::Instant)>,
@@ -170,6 +172,7 @@ impl Session {
             slot: 0,
             sequence: 0,
             ring_drops: 0,
+            events_refused: 0,
             recorder_failed: false,
             up: false,
             ending: None,
@@ -411,25 +414,32 @@ impl Session {
                 self.check_up();
             }
             FromAgent::Event { sequence, at_ns, what } => {
-                // Only the session speaks of processes, links and verdicts.
-                if is_for_agents(&what) {
-                    if let What::Association(decision) = &what
-                        && self.plan.nodes[node].role == Role::Mbs
-                    {
-                        self.associate(decision);
-                    }
-                    let rounds = self.state.rounds;
-                    self.publish(Event { node: name, sequence, at_ns, wall_unix_ns: unix_ns(), what });
-                    if self.state.rounds > rounds
-                        && self.options.rounds.is_some_and(|max| self.state.rounds >= max)
-                    {
-                        self.end(EndReason::Finished);
-                    }
+                if !reports::may_come_from(&self.plan, &self.plan.nodes[node], &what) {
+                    return self.refuse(node, &name);
+                }
+                if let What::Association(decision) = &what {
+                    self.associate(decision);
+                }
+                let rounds = self.state.rounds;
+                self.publish(Event { node: name, sequence, at_ns, wall_unix_ns: unix_ns(), what });
+                if self.state.rounds > rounds
+                    && self.options.rounds.is_some_and(|max| self.state.rounds >= max)
+                {
+                    self.end(EndReason::Finished);
                 }
             }
             FromAgent::Queues { send_queue_bytes } => {
                 self.processes[node].send_queue_bytes = send_queue_bytes;
             }
+        }
+    }
+
+    /// Counts an event that a node may not report; whoever watches is told once a process.
+    fn refuse(&mut self, node: usize, name: &str) {
+        self.events_refused += 1;
+        if !std::mem::replace(&mut self.processes[node].refused, true) {
+            let text = format!("{name} reports what it has no say in, or names what is not in this network");
+            self.notice(Level::Warning, text);
         }
     }
 
@@ -671,7 +681,7 @@ impl Session {
             &self.run_dir,
             &self.state,
             &self.plan,
-            teardown_ms,
+            (teardown_ms, self.events_refused),
             self.recorder.failure().as_deref(),
         );
         if never_up {
@@ -864,25 +874,6 @@ pub(super) fn role_name(role: Role) -> &'static str {
         Role::Bs(_) => "bs",
         Role::Users => "users",
     }
-}
-
-fn is_for_agents(what: &What) -> bool {
-    matches!(
-        what,
-        What::Transfer(_)
-            | What::TwinAges { .. }
-            | What::TwinMoved(_)
-            | What::Round(_)
-            | What::Association(_)
-            | What::Decided { .. }
-            | What::LocalModel(_)
-            | What::Verification(_)
-            | What::GlobalModel(_)
-            | What::Notice { .. }
-            | What::ChainProgress(_)
-            | What::ChainBlocks { .. }
-            | What::ChainConflict { .. }
-    )
 }
 
 pub(super) fn monotonic_ns() -> u64 {

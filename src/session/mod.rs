@@ -12,6 +12,7 @@ pub mod medium;
 pub mod network;
 pub mod processes;
 pub mod recorder;
+mod reports;
 pub mod spawner;
 pub mod summary;
 mod verbs;

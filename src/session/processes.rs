@@ -47,6 +47,8 @@ pub struct NodeProcess {
     pub expected: Expected,
     /// Bytes waiting in its send queues, as last reported.
     pub send_queue_bytes: u64,
+    /// Whether it has reported what it may not.
+    pub refused: bool,
     started: Instant,
     backoff: Duration,
 }
@@ -63,6 +65,7 @@ impl Default for NodeProcess {
             poison: None,
             expected: Expected::No,
             send_queue_bytes: 0,
+            refused: false,
             started: Instant::now(),
             backoff: BACKOFF_MIN,
         }
@@ -90,6 +93,7 @@ impl NodeProcess {
         self.paused = false;
         self.expected = Expected::No;
         self.send_queue_bytes = 0;
+        self.refused = false;
         self.started = Instant::now();
     }
 

@@ -26,10 +26,11 @@ pub fn write(
     run_dir: &Path,
     state: &RunState,
     plan: &Plan,
-    teardown_ms: f64,
+    (teardown_ms, events_refused): (f64, u64),
     recorder_failure: Option<&str>,
 ) -> Result<()> {
-    let summary = summarise(state, plan, teardown_ms, recorder_failure);
+    let mut summary = summarise(state, plan, teardown_ms, recorder_failure);
+    summary["events_refused"] = events_refused.into();
     let path = path(run_dir);
     let partial = run_dir.join("summary.json.partial");
     let text = format!("{summary:#}\n");

@@ -342,6 +342,12 @@ pub struct Transfer {
     pub predicted_ms: f64,
 }
 
+impl Transfer {
+    /// All kinds.
+    pub const KINDS: [&'static str; 6] =
+        ["twin-state", "twin-data", "twin-move", "model-down", "model-up", "model-relay"];
+}
+
 /// A round of the main job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Round {
