@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use dtwn_proto::event::{
     EndReason, Event, Exit, Fidelity, Level, LinkCounters, LinkInfo, NodeCounters, NodeInfo, Round, SESSION,
-    SessionStarted, Transfer, What,
+    SessionStarted, Transfer, TwinAge, What,
 };
 use hdrhistogram::Histogram;
 use indexmap::IndexMap;
@@ -37,8 +37,10 @@ pub struct RunState {
     pub links: IndexMap<String, LinkState>,
     /// Transfers by kind.
     pub transfers: BTreeMap<String, TransferStats>,
-    /// Twins by the BS that holds them: count, median and 99th percentile of their age in emulated ms.
-    pub twin_ages: BTreeMap<String, (u32, f64, f64)>,
+    /// Twins by the BS that holds them: count, median and 99th percentile of their age in emulated ms, where any is known.
+    pub twin_ages: BTreeMap<String, (u32, Option<f64>, Option<f64>)>,
+    /// Each twin, with the BS that reported it last.
+    pub twins: BTreeMap<String, (String, TwinAge)>,
     /// Rounds that ended.
     pub rounds: u64,
     /// The last of them.
@@ -203,9 +205,14 @@ impl RunState {
                 self.learning.sent(transfer);
                 self.add_transfer(transfer);
             }
-            What::TwinAges { twins, arriving, p50_ms, p99_ms } if self.knows([&event.node]) => {
+            What::TwinAges { twins, arriving, p50_ms, p99_ms, each } if self.knows([&event.node]) => {
                 self.twin_ages.insert(event.node.clone(), (*twins, *p50_ms, *p99_ms));
                 self.learning.arriving.insert(event.node.clone(), *arriving);
+                for age in each {
+                    if self.knows_user(&age.twin) {
+                        self.twins.insert(age.twin.clone(), (event.node.clone(), age.clone()));
+                    }
+                }
             }
             What::Round(round) => {
                 self.rounds = self.rounds.max(round.round);
@@ -258,6 +265,13 @@ impl RunState {
     /// Whether nodes are of this network.
     fn knows<const N: usize>(&self, nodes: [&String; N]) -> bool {
         nodes.into_iter().all(|node| self.nodes.contains_key(node))
+    }
+
+    /// Whether a group of this network has such a user.
+    fn knows_user(&self, name: &str) -> bool {
+        let Some((group, number)) = name.rsplit_once('.') else { return false };
+        let users = self.nodes.get(group).map_or(0, |group| group.info.users);
+        number.parse().is_ok_and(|n: u32| (1..=users).contains(&n) && n.to_string() == number)
     }
 
     fn begin(&mut self, started: &SessionStarted) {

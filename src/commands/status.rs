@@ -1,6 +1,6 @@
 //! `dtwn status`: one session, in full.
 
-use dtwn_proto::control::{Request, Response, Status};
+use dtwn_proto::control::{Request, Response, Status, TwinStatus};
 
 use super::{print_json, print_line};
 use crate::{cli::StatusArgs, client::Client, error::Result, exit};
@@ -54,7 +54,35 @@ fn print(status: &Status) -> Result<()> {
             node.used.rss_bytes as f64 / (1 << 20) as f64
         ))?;
     }
+    print_twins(status)?;
     print_links(status)
+}
+
+fn print_twins(status: &Status) -> Result<()> {
+    if status.twins.is_empty() {
+        return Ok(());
+    }
+    print_line(&format!(
+        "\n{:<10} {:<10} {:>10} {:>7} {:>9} {:>7} {:>19}",
+        "TWIN", "BS", "AGE ms", "MISSED", "BATTERY %", "LOAD %", "POSITION m"
+    ))?;
+    for TwinStatus { bs, age } in &status.twins {
+        let said = |value: Option<f64>, scale: f64| match value {
+            Some(value) => format!("{:.1}", value * scale),
+            None => "-".into(),
+        };
+        print_line(&format!(
+            "{:<10} {:<10} {:>10} {:>7} {:>9} {:>7} {:>19}",
+            age.twin,
+            bs,
+            said(age.age_ms, 1.0),
+            age.missed,
+            said(age.battery, 100.0),
+            said(age.load, 100.0),
+            age.position_m.map_or("-".into(), |[x, y]| format!("{x:.1}, {y:.1}"))
+        ))?;
+    }
+    Ok(())
 }
 
 fn print_links(status: &Status) -> Result<()> {

@@ -154,8 +154,8 @@ impl Collected {
             What::TwinAges { p50_ms, p99_ms, .. } => {
                 let new = || (Series::new(Thinning::Mean), Series::new(Thinning::Peak));
                 let (p50, p99) = self.twin_ages.entry(event.node.clone()).or_insert_with(new);
-                p50.push(at_s, *p50_ms);
-                p99.push(at_s, *p99_ms);
+                p50_ms.iter().for_each(|ms| p50.push(at_s, *ms));
+                p99_ms.iter().for_each(|ms| p99.push(at_s, *ms));
             }
             What::ChainProgress(report) => self.chain(at_s, &event.node, report),
             // Processes that end by themselves when they are asked to are no fault: every run ends so.

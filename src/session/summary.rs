@@ -116,7 +116,9 @@ fn learning(learning: &LearningState, state: &RunState) -> Value {
         return Value::Null;
     };
     // Of the BS whose twins are the oldest.
-    let age = |of: fn(&(u32, f64, f64)) -> f64| state.twin_ages.values().map(of).reduce(f64::max);
+    let age = |of: fn(&(u32, Option<f64>, Option<f64>)) -> Option<f64>| {
+        state.twin_ages.values().filter_map(of).reduce(f64::max)
+    };
     json!({
         "dataset": last.dataset,
         "rounds": last.round,
@@ -155,8 +157,12 @@ fn twins(state: &RunState) -> Value {
             json!({"twins": twins, "came": came, "left": left, "age_ms_p50": p50_ms, "age_ms_p99": p99_ms}),
         )
     });
+    let each = state.twins.iter().map(|(twin, (bs, age))| {
+        (twin.clone(), json!({"bs": bs, "age_ms": age.age_ms, "missed_states": age.missed}))
+    });
     json!({
         "by_bs": by_bs.collect::<serde_json::Map<_, _>>(),
+        "each": each.collect::<serde_json::Map<_, _>>(),
         "moves": state.learning.moved,
         "moved_bytes": state.learning.moved_bytes,
         "move_ms_mean": state.learning.move_ms(),

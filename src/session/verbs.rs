@@ -6,8 +6,10 @@ use dtwn_air::CaptureFilter;
 use dtwn_model::{plan::Role, suggest, topology::Poison};
 use dtwn_proto::{
     agent::ToAgent,
-    control::{CaptureOf, LinkChange, LinkStatus, NodeAction, NodeStatus, Request, Response, Status},
-    event::{EndReason, What},
+    control::{
+        CaptureOf, LinkChange, LinkStatus, NodeAction, NodeStatus, Request, Response, Status, TwinStatus,
+    },
+    event::{EndReason, TwinAge, What},
 };
 use nix::sys::signal::Signal;
 
@@ -222,6 +224,8 @@ impl Session {
             .links
             .values()
             .map(|link| LinkStatus { info: link.info.clone(), counters: link.counters.clone() });
+        let of_bs = |(bs, age): &(String, TwinAge)| TwinStatus { bs: bs.clone(), age: age.clone() };
+        let twins = self.state.twins.values().map(of_bs);
         Status {
             schema: dtwn_proto::EVENT_SCHEMA,
             name: self.name.clone(),
@@ -234,6 +238,7 @@ impl Session {
             rounds: self.state.rounds,
             nodes: nodes.collect(),
             links: links.collect(),
+            twins: twins.collect(),
             blocked: self.blocked.clone(),
         }
     }

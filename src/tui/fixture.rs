@@ -3,7 +3,7 @@
 use dtwn_proto::event::{
     AssociationDecision, ChainBlock, ChainElection, ChainProgress, Drops, Event, Exit, Fidelity, GlobalModel,
     Level, LinkCounters, LinkInfo, LocalModel, NodeCounters, NodeInfo, Round, SESSION, Sample,
-    SessionStarted, Transfer, TwinMoved, Verdict, Verification, What,
+    SessionStarted, Transfer, TwinAge, TwinMoved, Verdict, Verification, What,
 };
 
 use super::{data::Data, logs::LogLine, sites::Sites};
@@ -245,6 +245,30 @@ fn troubles(links: &[LinkInfo]) -> Vec<What> {
     ]
 }
 
+/// The twins of a BS, by its number: the last one's second user was never heard of, and one is on its way to bs3.
+fn ages(index: u32) -> What {
+    let silent = index == 4;
+    let heard = |user: u32, age_ms: f64| TwinAge {
+        twin: format!("ug{index}.{user}"),
+        age_ms: Some(age_ms),
+        position_m: Some([180.5, -3.0 * f64::from(index)]),
+        battery: Some(0.875),
+        load: Some(0.4),
+        missed: u64::from(index == 2),
+    };
+    let second = match silent {
+        true => TwinAge { twin: "ug4.2".into(), ..TwinAge::default() },
+        false => heard(2, 900.0 + f64::from(index)),
+    };
+    What::TwinAges {
+        twins: 2,
+        arriving: u32::from(index == 3),
+        p50_ms: Some(500.0),
+        p99_ms: Some(if silent { 500.0 } else { 900.0 + f64::from(index) }),
+        each: vec![heard(1, 500.0), second],
+    }
+}
+
 /// The events, in order.
 pub fn events() -> Vec<Event> {
     let started = started();
@@ -257,9 +281,7 @@ pub fn events() -> Vec<Event> {
     }
     whats.push((SESSION, What::Up { bringup_ms: 42.0 }));
     whats.extend((1..=3).map(|second| (SESSION, sample(&links, second))));
-    let ages =
-        |arriving| What::TwinAges { twins: 2, arriving, p50_ms: 500.0, p99_ms: 900.0 + f64::from(arriving) };
-    whats.extend(BSS.into_iter().zip(0..).map(|(bs, index)| (bs, ages(u32::from(index == 2)))));
+    whats.extend(BSS.into_iter().zip(1..).map(|(bs, index)| (bs, ages(index))));
     whats.extend([moved("ug2.1", "bs2", "bs3"), moved("ug2.2", "bs2", "bs3")]);
     whats.extend(chain());
     whats.extend(decisions().into_iter().map(|what| ("mbs", what)));

@@ -88,8 +88,9 @@ fn every_screen_looks_as_it_did() {
 
 #[test]
 fn details_and_dialogs_look_as_they_did() {
-    let keys: [(&str, &str); 7] = [
+    let keys: [(&str, &str); 8] = [
         ("links-detail", "3jj\n"),
+        ("learning-twins", "5\nj"),
         ("links-form", "3e"),
         ("chain-detail", "4jjj\n"),
         ("help", "?"),

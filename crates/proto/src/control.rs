@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, Exit, Fidelity, LinkCounters, LinkInfo, NodeCounters};
+use crate::event::{Event, Exit, Fidelity, LinkCounters, LinkInfo, NodeCounters, TwinAge};
 
 /// A client's first frame.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -207,6 +207,9 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     /// Every link.
     pub links: Vec<LinkStatus>,
+    /// Every twin that a BS has reported.
+    #[serde(default)]
+    pub twins: Vec<TwinStatus>,
     /// Partitions in force, as pairs of nodes of which the first cannot reach the second.
     pub blocked: Vec<(String, String)>,
 }
@@ -230,6 +233,16 @@ pub struct NodeStatus {
     pub restarts: u32,
     /// What its process has used.
     pub used: NodeCounters,
+}
+
+/// A twin, as its BS reported it last.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct TwinStatus {
+    /// The BS.
+    pub bs: String,
+    /// Its age, and its last state.
+    #[serde(flatten)]
+    pub age: TwinAge,
 }
 
 /// A link, now.

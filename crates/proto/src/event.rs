@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use association::AssociationDecision;
 pub use chain::{ChainBlock, ChainElection, ChainOffence, ChainProgress, bucket};
 pub use learning::{GlobalModel, LocalModel, Verification};
-pub use twins::TwinMoved;
+pub use twins::{TwinAge, TwinMoved};
 
 /// The name under which the session itself reports.
 pub const SESSION: &str = "session";
@@ -121,10 +121,13 @@ pub enum What {
         /// Twins on their way here.
         #[serde(default)]
         arriving: u32,
-        /// Median age in emulated milliseconds.
-        p50_ms: f64,
-        /// 99th percentile of the age in emulated milliseconds.
-        p99_ms: f64,
+        /// Median age of those of whom a state has come, emulated milliseconds; `None` where none has.
+        p50_ms: Option<f64>,
+        /// 99th percentile of the same.
+        p99_ms: Option<f64>,
+        /// Each of them; where there are very many, some, and the next in the next report.
+        #[serde(default)]
+        each: Vec<TwinAge>,
     },
     /// A twin has a new owner.
     TwinMoved(TwinMoved),

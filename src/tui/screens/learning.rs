@@ -6,8 +6,10 @@
 //! rejected 1  train 812ms/800ms  upload 206ms/157ms  broadcast 810ms/790ms  verify 10ms/12ms  block 2.5ms/90ms
 //! twins 8  moving 1  moved 3 in 640ms each  age p50 500ms p99 900ms
 //! ─ Transfers, measured beside predicted ──────────────────
-//! ─ Twins ────────────────┬─ Rounds, the newest first ─────
+//! ─ Base stations ────────┬─ Rounds, the newest first ─────
 //! BS    TWINS  p50  LOSS ACC │ ROUND TOOK PREDICTED MISSED BY
+//! ─ Twins ────────────────┤
+//! TWIN   BS   AGE  MISSED  │
 //! ```
 
 use std::collections::VecDeque;
@@ -19,11 +21,11 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{Reply, Screen, Seen, Sheet, bs_names, move_selection, overview::transfers, section};
+use super::{Reply, Screen, Seen, Sheet, bs_names, move_selection, overview::transfers, section, twins};
 use crate::tui::{
     data::clean,
     format,
-    keys::{Action, Binding},
+    keys::{Action, Binding, bind},
     table::{self, Column, Marks},
     view::{Hits, Zone},
 };
@@ -31,7 +33,7 @@ use crate::tui::{
 /// Rounds of a BS's accuracy that are drawn.
 const CURVE: usize = 16;
 
-const TWINS: [Column; 13] = [
+const STATIONS: [Column; 13] = [
     Column::left("BS", 8, 0),
     Column::right("TWINS", 6, 0),
     Column::right("COMING", 6, 7),
@@ -60,7 +62,12 @@ const ROUNDS: [Column; 5] = [
 pub struct Learning {
     /// Rounds back from the newest.
     selected: usize,
+    /// Whether all twins show in place of rounds and BSs, and the one that is selected.
+    twins: Option<usize>,
 }
+
+const KEYS: &[Binding] =
+    &[bind(&["enter"], Action::Detail, "twins", "show or hide the age and state of each twin")];
 
 impl Screen for Learning {
     fn title(&self) -> &'static str {
@@ -68,7 +75,7 @@ impl Screen for Learning {
     }
 
     fn keys(&self) -> &'static [Binding] {
-        &[]
+        KEYS
     }
 
     fn view(&self, seen: &Seen<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
@@ -82,32 +89,52 @@ impl Screen for Learning {
         }
         let mut head = vec![headline(seen, area.width)];
         head.extend(quality(seen, area.width));
-        head.extend(twins(seen));
+        head.extend(where_twins_are(seen));
         let used = (head.len() as u16).min(area.height);
         for (row, line) in head.iter().take(usize::from(used)).enumerate() {
             buf.set_line(area.x, area.y + row as u16, line, area.width);
         }
         let rest = Rect { y: area.y + used, height: area.height - used, ..area };
+        if let Some(selected) = self.twins {
+            return twins::draw(seen, rest, Some(selected), buf, hits);
+        }
         let below = transfers(seen, rest, buf, hits);
         let left = Rect { width: (below.width / 2).max(33).min(below.width), ..below };
         let right =
             Rect { x: left.right() + 1, width: below.right().saturating_sub(left.right() + 1), ..below };
-        draw_twins(seen, left, buf, hits);
+        let stations = Rect { height: (bs_names(seen).len() as u16 + 2).min(left.height), ..left };
+        draw_stations(seen, stations, buf, hits);
+        let free = Rect { y: stations.bottom(), height: left.height - stations.height, ..left };
+        twins::draw(seen, free, None, buf, hits);
         self.rounds(seen, right.intersection(below), buf, hits);
     }
 
     fn act(&mut self, seen: &Seen<'_>, action: Action) -> Option<Reply> {
-        move_selection(&mut self.selected, seen.data.rounds.len(), seen.height / 2, action);
+        match (action, &mut self.twins) {
+            (Action::Detail, None) => self.twins = Some(0),
+            (Action::Detail | Action::Back, _) => self.twins = None,
+            (action, Some(selected)) => {
+                move_selection(selected, seen.data.run.twins.len(), seen.height / 2, action);
+            }
+            (action, None) => {
+                move_selection(&mut self.selected, seen.data.rounds.len(), seen.height / 2, action);
+            }
+        }
         None
     }
 
     fn click(&mut self, _seen: &Seen<'_>, zone: Zone) {
-        if let Zone::Row(3, index) = zone {
-            self.selected = index;
+        match zone {
+            Zone::Row(3, index) => self.selected = index,
+            Zone::Row(4, index) if self.twins.is_some() => self.twins = Some(index),
+            _ => {}
         }
     }
 
     fn sheet(&self, seen: &Seen<'_>) -> Option<Sheet> {
+        if self.twins.is_some() {
+            return Some(twins::sheet(seen));
+        }
         let rows = seen.data.rounds.iter().rev().map(|round| {
             vec![
                 round.round.to_string(),
@@ -229,25 +256,35 @@ fn wrapped(words: Vec<Vec<Span<'static>>>, width: u16) -> Vec<Line<'static>> {
 }
 
 /// Where twins stand in the whole network, and how old those of the worst BS are; nothing before a BS has told.
-fn twins(seen: &Seen<'_>) -> Option<Line<'static>> {
+fn where_twins_are(seen: &Seen<'_>) -> Option<Line<'static>> {
     let (ages, learning, theme) = (&seen.data.run.twin_ages, &seen.data.run.learning, seen.theme);
-    let worst = |of: fn(&(u32, f64, f64)) -> f64| ages.values().map(of).reduce(f64::max);
+    if ages.is_empty() {
+        return None;
+    }
+    let worst = |of: fn(&(u32, Option<f64>, Option<f64>)) -> Option<f64>| {
+        ages.values().filter_map(of).reduce(f64::max).map_or("-".into(), format::ms)
+    };
     let held: u64 = ages.values().map(|(twins, ..)| u64::from(*twins)).sum();
     let arriving: u64 = learning.arriving.values().map(|twins| u64::from(*twins)).sum();
     let moved = match learning.move_ms() {
         Some(ms) => format!("{} in {} each", learning.moved, format::ms(ms)),
         None => "0".to_owned(),
     };
-    let age = format!("p50 {} p99 {}", format::ms(worst(|age| age.1)?), format::ms(worst(|age| age.2)?));
+    let age = format!("p50 {} p99 {}", worst(|age| age.1), worst(|age| age.2));
     let figures =
         [("twins", held.to_string()), ("moving", arriving.to_string()), ("moved", moved), ("age", age)];
     let spans = figures
         .into_iter()
         .flat_map(|(what, figure)| [Span::styled(format!("{what} "), theme.dim()), Span::raw(figure + "  ")]);
-    Some(Line::from(spans.collect::<Vec<_>>()))
+    let mut spans: Vec<_> = spans.collect();
+    let silent = seen.data.run.twins.values().filter(|(_, twin)| twin.age_ms.is_none()).count();
+    if silent > 0 {
+        spans.push(Span::styled(format!("never heard of {silent}"), theme.warning()));
+    }
+    Some(Line::from(spans))
 }
 
-fn draw_twins(seen: &Seen<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
+fn draw_stations(seen: &Seen<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
     if area.height < 2 {
         return;
     }
@@ -256,7 +293,7 @@ fn draw_twins(seen: &Seen<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
     let (ages, learning) = (&seen.data.run.twin_ages, &seen.data.run.learning);
     let stations = bs_names(seen);
     let marks = Marks { list: 2, ..Marks::default() };
-    table::draw(inner, buf, theme, hits, &TWINS, &marks, stations.len(), |index| {
+    table::draw(inner, buf, theme, hits, &STATIONS, &marks, stations.len(), |index| {
         let bs = stations[index];
         let (age, local) = (ages.get(bs), learning.locals.get(bs));
         let figure = |text: Option<String>| (text.unwrap_or_else(|| "-".into()), theme.text());
@@ -272,8 +309,8 @@ fn draw_twins(seen: &Seen<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
             figure(learning.arriving.get(bs).map(ToString::to_string)),
             figure(age.map(|_| moved.0.to_string())),
             figure(age.map(|_| moved.1.to_string())),
-            figure(age.map(|age| format::ms(age.1))),
-            figure(age.map(|age| format::ms(age.2))),
+            figure(age.and_then(|age| age.1).map(format::ms)),
+            figure(age.and_then(|age| age.2).map(format::ms)),
             figure(local.map(|local| format!("{:.3}", local.loss))),
             figure(local.and_then(|local| local.held_out_accuracy).map(format::percent)),
             (curve(learning.local_accuracy.get(bs)), theme.curve()),

@@ -8,6 +8,7 @@ mod links;
 mod log_view;
 mod map;
 mod overview;
+mod twins;
 
 use dtwn_proto::{control::Request, event::LinkInfo};
 use ratatui::{

@@ -238,7 +238,7 @@ fn node_cells(seen: &Seen<'_>, index: usize) -> Vec<Cell> {
     let queue = node.used.send_queue_bytes;
     let chain = seen.data.run.chain.lanes.get(name);
     let twins = seen.data.run.twin_ages.get(name);
-    let twins = |of: fn(&(u32, f64, f64)) -> String| (twins.map_or("-".into(), of), theme.text());
+    let of_twins = |text: Option<String>| (text.unwrap_or_else(|| "-".into()), theme.text());
     vec![
         (name.clone(), theme.text()),
         (node.info.role.clone(), theme.dim()),
@@ -249,8 +249,8 @@ fn node_cells(seen: &Seen<'_>, index: usize) -> Vec<Cell> {
         (node.restarts.to_string(), restarts),
         figure(format::bytes(queue)),
         (chain.map_or("-".into(), |lane| lane.height.to_string()), theme.text()),
-        twins(|(count, _, _)| count.to_string()),
-        twins(|(_, p50_ms, _)| format::ms(*p50_ms)),
+        of_twins(twins.map(|(count, ..)| count.to_string())),
+        of_twins(twins.and_then(|(_, p50_ms, _)| p50_ms.map(format::ms))),
         (cpu.map_or(String::new(), |h| format::spark(h.cpu.tail(20), Some(1.0), false)), theme.curve()),
     ]
 }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`ledger`] | who owns which twin, and how a twin changes its owner |
 //! | [`fetch`] | how the bytes of a twin are fetched, piece by piece |
+//! | [`ages`] | how old twins are |
 //! | [`states`] | the stream of a user's states, at both of its ends |
 //! | [`store`] | a base station's twins on disk |
 //!
@@ -57,6 +58,7 @@
 //! lose it. The old owner of a twin whose next owner believed such a lie is left waiting with a copy. Both owners then record models of one
 //! twin on the chain, where it can be seen.
 
+pub mod ages;
 pub mod fetch;
 pub mod ledger;
 pub mod states;

@@ -2,6 +2,23 @@
 
 use serde::{Deserialize, Serialize};
 
+/// A twin as its BS has it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TwinAge {
+    /// The user's station: `ug1.7`.
+    pub twin: String,
+    /// Emulated milliseconds since its last state was taken, to 0.1; `None` where no state has come yet, and with it the others.
+    pub age_ms: Option<f64>,
+    /// Where the user was then, in metres, to 0.1.
+    pub position_m: Option<[f64; 2]>,
+    /// Its charge then, 0 to 1.
+    pub battery: Option<f64>,
+    /// Its load then, 0 to 1.
+    pub load: Option<f64>,
+    /// States that never came to this BS.
+    pub missed: u64,
+}
+
 /// A twin has moved from one BS to another, told by the new owner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TwinMoved {

@@ -88,6 +88,8 @@ pub(super) struct Twins {
     ledger: Ledger,
     store: Store,
     followed: BTreeMap<u32, Followed>,
+    /// How many twins the reports of their ages have told of.
+    told: usize,
     /// Last states of twins that are on their way here.
     inherited: BTreeMap<u32, TwinState>,
     arriving: BTreeMap<u32, Arriving>,
@@ -159,6 +161,7 @@ impl Twins {
             ledger: Ledger::new(me, stations, durable, owners),
             store,
             followed: BTreeMap::new(),
+            told: 0,
             inherited: BTreeMap::new(),
             arriving: BTreeMap::new(),
             syncs: BTreeMap::new(),

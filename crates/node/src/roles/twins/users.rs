@@ -3,14 +3,14 @@
 use bytes::Bytes;
 use dtwn_chain::types::Digest;
 use dtwn_proto::{
-    event::What,
+    event::{TwinAge, What},
     node::{TwinMessage, TwinState},
 };
 
 use super::Twins;
 use crate::{
     agent::{AgentError, Node},
-    twins::fetch::Fetch,
+    twins::{ages, fetch::Fetch},
 };
 
 /// Users whose samples are fetched at a time.
@@ -87,20 +87,18 @@ impl Twins {
     }
 
     /// Reports how old the twins are.
-    pub(in crate::roles) fn report_ages(&self, node: &Node) {
+    pub(in crate::roles) fn report_ages(&mut self, node: &Node) {
         let now_ns = node.clock.now_ns();
-        let state = |twin: u32| self.followed.get(&twin)?.state.as_ref().map(|state| state.taken_at_ns);
-        let taken: Vec<u64> = self.ledger.owned().filter_map(state).collect();
-        let mut ages_ms: Vec<f64> =
-            taken.iter().map(|taken_ns| now_ns.saturating_sub(*taken_ns) as f64 / 1e6).collect();
-        ages_ms.sort_by(f64::total_cmp);
-        let quantile =
-            |q: f64| ages_ms.get((ages_ms.len().saturating_sub(1) as f64 * q).round() as usize).copied();
+        let age =
+            |twin: u32| ages::of(self.users[twin as usize].name.clone(), self.followed.get(&twin), now_ns);
+        let all: Vec<TwinAge> = self.ledger.owned().map(age).collect();
+        let [p50_ms, p99_ms] = ages::quantiles(&all);
         node.reporter.event(What::TwinAges {
-            twins: u32::try_from(self.ledger.owned().count()).unwrap_or(u32::MAX),
+            twins: u32::try_from(all.len()).unwrap_or(u32::MAX),
             arriving: u32::try_from(self.arriving.len()).unwrap_or(u32::MAX),
-            p50_ms: quantile(0.5).unwrap_or(0.0),
-            p99_ms: quantile(0.99).unwrap_or(0.0),
+            p50_ms,
+            p99_ms,
+            each: ages::turn(all, &mut self.told),
         });
     }
 }
