@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// As little training as is still training.
-const FEW: [&str; 16] = [
+pub const FEW: [&str; 16] = [
     "--set",
     "learning.learner=torch",
     "--set",

@@ -8,7 +8,11 @@ use nix::{
 };
 use serde_json::{Value, json};
 
-use crate::common::{Rig, Session, wait_for};
+use crate::{
+    chain::verify,
+    common::{Rig, Session, wait_for},
+    learning::FEW,
+};
 
 fn kill_node(session: &Session, node: &str) {
     kill(Pid::from_raw(session.node_pid(node)), Signal::SIGKILL).unwrap();
@@ -117,4 +121,57 @@ fn a_twin_moves_and_a_death_on_the_way_leaves_it_with_one_owner() {
     let summary = session.down();
     assert_eq!(summary["twins"]["moves"], 1);
     assert_eq!(summary["twins"]["by_bs"]["bs1"]["twins"], 3);
+}
+
+/// Twins and samples of the models that a BS has trained, oldest first.
+fn trained(session: &Session, bs: &str) -> Vec<(u64, u64)> {
+    let of_bs = |event: &Value| event["node"] == bs && event["what"]["type"] == "local_model";
+    let count = |event: &Value, what: &str| event["what"][what].as_u64().unwrap();
+    session
+        .events()
+        .iter()
+        .filter(|event| of_bs(event))
+        .map(|event| (count(event, "twins"), count(event, "samples")))
+        .collect()
+}
+
+#[test]
+fn a_bs_trains_on_what_has_come_and_waits_where_nothing_has() {
+    let rig = Rig::as_caller();
+    let text = fs::read_to_string(rig.topology()).unwrap();
+    // Nothing of its users reaches bs4, at first.
+    let silent = "[[link.override]]\nfrom = \"ug4\"\nto = \"bs4\"\nloss = 1\n";
+    fs::write(rig.topology(), format!("{text}\n{silent}")).unwrap();
+    // 12 Mbit a user: some rounds begin on a part of them.
+    let more = ["--set", "twins.preload=false", "--set", "link.access.rate=2 Mbit/s"];
+    let session = rig.up(&[&FEW[..], &more].concat());
+    let global = session.wait_for_event("global_model", |what| what["round"] == 2)["what"].clone();
+    assert_eq!(global["late"], json!([]), "{global:#}");
+    assert!(!global["accepted"].as_array().unwrap().contains(&json!("bs4")), "{global:#}");
+    assert_eq!(trained(&session, "bs4"), []);
+    for user in ["ug4.1", "ug4.2"] {
+        session.verb(&["link", "set", user, "bs4", "--loss", "0%"]).ok();
+    }
+    // It had nothing, and goes on in the round that lasts; in the end all have trained on a part of all samples.
+    wait_for("a model of bs4", || (!trained(&session, "bs4").is_empty()).then_some(()));
+    let users: Vec<String> =
+        (1..=4).flat_map(|group| (1..=2).map(move |user| format!("ug{group}.{user}"))).collect();
+    wait_for("all samples", || (synced(&session) == users).then_some(()));
+    let whole = wait_for("models of whole twins", || {
+        let last = |bs| trained(&session, bs).last().copied();
+        let newest = last("bs1")?;
+        let alike = ["bs2", "bs3", "bs4"].into_iter().all(|bs| last(bs) == Some(newest));
+        (alike && newest.0 == 2 && newest.1 >= 2 * 20).then_some(newest)
+    });
+    for bs in ["bs1", "bs4"] {
+        let first = trained(&session, bs)[0];
+        assert!(first.1 < whole.1, "{bs} first trained on {first:?}, and on {whole:?} in the end");
+    }
+    for user in 0..8 {
+        let path = session.run_dir.join(format!("state/bs{}/twins/{user}.data", 1 + user / 2));
+        assert_eq!(fs::metadata(path).unwrap().len(), 500 * 3073);
+    }
+    let run_dir = session.run_dir.to_str().unwrap().to_owned();
+    assert_eq!(session.down()["learning"]["late_bs"], 0);
+    assert!(verify(&rig, &run_dir, 5) > 0);
 }
