@@ -114,6 +114,35 @@ fn rounds_without_a_network_repeat_themselves_and_central_training_sees_as_many_
 }
 
 #[test]
+fn every_way_of_learning_learns_something_else_and_repeats_itself() {
+    let (_dir, path) = network();
+    let learned = |jobs: &str, settings: &[&str]| {
+        let mut arguments = vec!["train-federated", &path, "--rounds", "1", "--jobs", jobs, "--json"];
+        arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+        let said = rounds(&arguments).pop().unwrap();
+        for figure in ["train_loss", "test_loss", "test_accuracy"] {
+            let value = said[figure].as_f64().filter(|value| value.is_finite() && *value >= 0.0);
+            assert!(value.is_some(), "{figure} of {settings:?}: {said}");
+        }
+        assert_eq!(said["round"], 1);
+        said["digest"].as_str().unwrap().to_owned()
+    };
+    let mut digests = vec![learned("2", &[])];
+    for settings in [
+        &["learning.proximal_mu=0.5"][..],
+        &["learning.aggregation=median"],
+        &["learning.partition=dirichlet", "learning.alpha=0.3"],
+        &["learning.partition=shards", "learning.shards=2"],
+        &["learning.augment=true"],
+    ] {
+        let digest = learned("1", settings);
+        assert_eq!(digest, learned("2", settings), "{settings:?}");
+        assert!(!digests.contains(&digest), "{settings:?} learns what another way learns");
+        digests.push(digest);
+    }
+}
+
+#[test]
 fn training_without_data_says_what_is_missing() {
     let (dir, path) = network();
     let set = format!("learning.data={}", dir.path().display());
