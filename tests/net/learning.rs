@@ -2,7 +2,11 @@
 //!
 //! These need `dtwn-agent` beside `dtwn`, as a build of the whole workspace leaves it.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use dtwn_model::{
     Plan,
@@ -38,14 +42,14 @@ pub const FEW: [&str; 16] = [
 ];
 
 /// `dtwn up --headless --json` until so many rounds are over.
-fn run(rig: &Rig, name: &str, rounds: &str, more: &[&str]) -> Finished {
+pub fn run(rig: &Rig, name: &str, rounds: &str, more: &[&str]) -> Finished {
     let arguments: Vec<&str> =
         FEW.iter().chain(&["--headless", "--json", "--rounds", rounds]).chain(more).copied().collect();
     Running::start(rig.up_command(name, &arguments)).finish()
 }
 
 /// The digest of each round's global model, among events of a run.
-fn digests(events: &[Value]) -> BTreeMap<u64, String> {
+pub fn digests(events: &[Value]) -> BTreeMap<u64, String> {
     let globals = events.iter().map(|event| &event["what"]).filter(|what| what["type"] == "global_model");
     let mut found = BTreeMap::new();
     for global in globals {
@@ -56,12 +60,12 @@ fn digests(events: &[Value]) -> BTreeMap<u64, String> {
     found
 }
 
-fn events_of(rig: &Rig, run_dir: &str) -> Vec<Value> {
+pub fn events_of(rig: &Rig, run_dir: &str) -> Vec<Value> {
     crate::common::parse_events(&rig.run(["events", run_dir, "--json"]).ok().stdout)
 }
 
 /// Where the run of a name was recorded; there must be one.
-fn run_dir_of(rig: &Rig, name: &str) -> String {
+pub fn run_dir_of(rig: &Rig, name: &str) -> String {
     let mut dirs = fs::read_dir(rig.out()).unwrap().map(|entry| entry.unwrap().path());
     let found = dirs.find(|path| path.file_name().unwrap().to_string_lossy().starts_with(name));
     found.unwrap().to_str().unwrap().to_owned()
@@ -77,10 +81,9 @@ fn models_are_trained_attested_and_awarded_and_a_poisoner_is_found_out() {
     let name = rig.unique_name();
     let summary = run(&rig, &name, "2", &[]).ok().json();
     let learned = &summary["learning"];
+    has_all_figures(learned);
     assert_eq!((&learned["dataset"], &learned["rounds"]), (&json!("synthetic"), &json!(2)), "{learned:#}");
-    assert!((0.0..=1.0).contains(&learned["test_accuracy"].as_f64().unwrap()), "{learned:#}");
-    assert_eq!(learned["accuracy_by_round"].as_array().unwrap().len(), 3, "{learned:#}");
-    assert_eq!(learned["rejected_models"], 2, "{learned:#}");
+    assert_eq!((&learned["rejected_models"], &learned["late_bs"]), (&json!(2), &json!(0)), "{learned:#}");
     let run_dir = run_dir_of(&rig, &name);
     let events = events_of(&rig, &run_dir);
     for global in events.iter().map(|event| &event["what"]).filter(|what| what["type"] == "global_model") {
@@ -95,6 +98,50 @@ fn models_are_trained_attested_and_awarded_and_a_poisoner_is_found_out() {
         summary["chain"]["coins"].as_array().unwrap().iter().map(|coin| coin.as_f64().unwrap()).collect();
     for good in [0, 1, 3] {
         assert!(coins[good] > coins[2], "{coins:?}");
+    }
+}
+
+/// What was learned in a run of two rounds from its beginning, as `docs/learning.md` names it: every figure, and no other.
+fn has_all_figures(learned: &Value) {
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<String>>();
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+    let figures = [
+        "dataset",
+        "rounds",
+        "test_accuracy",
+        "test_loss",
+        "first_round",
+        "accuracy_by_round",
+        "digest",
+        "samples_per_s",
+        "rejected_models",
+        "late_bs",
+        "compute_overruns",
+        "twin_age_ms_p50",
+        "twin_age_ms_p99",
+        "phases_ms",
+    ];
+    assert_eq!(keys(learned), names(&figures));
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} in {learned:#}"));
+    let accuracy: Vec<f64> = learned["accuracy_by_round"].as_array().unwrap().iter().map(number).collect();
+    assert!(accuracy.iter().all(|share| (0.0..=1.0).contains(share)), "{learned:#}");
+    assert_eq!((accuracy.len(), accuracy[2]), (3, number(&learned["test_accuracy"])), "{learned:#}");
+    assert_eq!(learned["first_round"], 0, "{learned:#}");
+    assert!(number(&learned["test_loss"]) > 0.0 && number(&learned["samples_per_s"]) > 0.0, "{learned:#}");
+    let digest = learned["digest"].as_str().unwrap();
+    assert!(digest.len() == 64 && digest.chars().all(|c| c.is_ascii_hexdigit()), "{learned:#}");
+    for count in ["rounds", "rejected_models", "late_bs", "compute_overruns"] {
+        assert!(learned[count].is_u64(), "{count} in {learned:#}");
+    }
+    let (p50, p99) = (number(&learned["twin_age_ms_p50"]), number(&learned["twin_age_ms_p99"]));
+    assert!(0.0 < p50 && p50 <= p99, "{learned:#}");
+    let phases = &learned["phases_ms"];
+    let beside = ["train", "aggregate", "upload", "broadcast", "verify", "block"];
+    let expected = beside.iter().flat_map(|phase| [(*phase).to_owned(), format!("{phase}_predicted")]);
+    let wall = names(&["aggregate_wall", "verify_wall", "aggregate_global_wall"]);
+    assert_eq!(keys(phases), expected.chain(wall).collect());
+    for (phase, value) in phases.as_object().unwrap() {
+        assert!(value.as_f64().is_some_and(|ms| ms > 0.0 && ms < 1e6), "{phase} in {phases:#}");
     }
 }
 

@@ -392,11 +392,7 @@ impl Rounds {
                 self.muster.trains(bs, true);
                 self.courier.send(incoming.from, &self.node.me().name, self.opening.clone());
             }
-            Header::Trains { round: of, anything } => {
-                if of == round {
-                    self.muster.trains(bs, anything);
-                }
-            }
+            Header::Trains { round: of, anything } if of == round => self.muster.trains(bs, anything),
             Header::WantModel { digest } => {
                 if let Some((owner, found)) = here.iter().find(|(_, here)| here.digest == digest) {
                     let message = found.message.clone();
