@@ -328,7 +328,7 @@ fn refuse_others(rig: &Rig, killed: &str) {
 
 /// Puts a checkpoint among those of a run that the run could have written if its model had other tensors.
 fn put_other_model(run_dir: &Path) {
-    let loaded = topology::load(&run_dir.join("topology.toml"), &Overrides::default()).unwrap();
+    let loaded = topology::load(run_dir.join("topology.toml"), &Overrides::default()).unwrap();
     let identity = Identity::of(&Plan::new(&loaded.topology).unwrap()).unwrap();
     let layout = ["conv1.bias", "conv1.weight"].map(|name| (name.to_owned(), vec![3, 2])).to_vec();
     let model = Global { round: 9, parameters: vec![0.5; 12], residual: Vec::new() };

@@ -161,7 +161,7 @@ fn a_bs_trains_on_what_has_come_and_waits_where_nothing_has() {
         let last = |bs| trained(&session, bs).last().copied();
         let newest = last("bs1")?;
         let alike = ["bs2", "bs3", "bs4"].into_iter().all(|bs| last(bs) == Some(newest));
-        (alike && newest.0 == 2 && newest.1 >= 2 * 20).then_some(newest)
+        (alike && newest.0 == 2 && newest.1 > 30).then_some(newest)
     });
     for bs in ["bs1", "bs4"] {
         let first = trained(&session, bs)[0];

@@ -366,7 +366,8 @@ impl Training {
                 let payload = Payload::Attestation { owner, round, digest: Digest(digest), verdict };
                 self.submit(payload);
             }
-            Done::Unverified { round, owner } => {
+            Done::Unverified { round, owner, digest } => {
+                self.jobs.answered(Asked::Verify(digest));
                 let owner = self.names.get(owner).map_or("?", String::as_str);
                 let text = format!(
                     "round {round}: {owner}'s model is not attested here: the global model is missing"

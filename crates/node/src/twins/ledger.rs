@@ -265,7 +265,8 @@ impl Ledger {
         let mut effects = Vec::new();
         self.outgoing.retain(|twin, _| {
             let bound = entries.get(*twin as usize).map(|entry| entry.custody);
-            let due = matches!(bound, Some(Custody::Granted { .. })) || target(twin).is_some_and(|bs| bs != me);
+            let due =
+                matches!(bound, Some(Custody::Granted { .. })) || target(twin).is_some_and(|bs| bs != me);
             effects.extend((!due).then_some(Effect::Withdraw(*twin)));
             due
         });
@@ -450,7 +451,12 @@ impl Ledger {
         }
         if !self.expects(from, twin, epoch) {
             // No answer: whoever grants keeps the twin until it is taken, and what it has may be the only good copy.
-            tracing::warn!(twin, from, epoch, "refused a twin: it was not offered before, or is ours already");
+            tracing::warn!(
+                twin,
+                from,
+                epoch,
+                "refused a twin: it was not offered before, or is ours already"
+            );
             return Vec::new();
         }
         match self.incoming.get_mut(&twin) {

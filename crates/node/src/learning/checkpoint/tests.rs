@@ -102,7 +102,8 @@ fn what_would_spoil_models_is_not_gone_on_from() {
     let shelf = shelf(dir.path());
     let mut spoilt = [0.5; 8];
     spoilt[3] = f32::NAN;
-    for (bad, why) in [(&spoilt[..], "not finite"), (&[0.5; 7], "7 numbers where"), (&[], "0 numbers where")] {
+    for (bad, why) in [(&spoilt[..], "not finite"), (&[0.5; 7], "7 numbers where"), (&[], "0 numbers where")]
+    {
         shelf.save_residual(1, bad).unwrap();
         let error = shelf.residual(1).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");

@@ -158,6 +158,8 @@ pub enum Done {
         round: u64,
         /// Whose.
         owner: usize,
+        /// BLAKE3 of the body.
+        digest: [u8; 32],
     },
     /// A job that could not be done.
     Failed(String),

@@ -202,7 +202,7 @@ fn whoever_could_not_train_does_not_take_bad_models_for_good() {
     assert!(matches!(check(DIVERGES, &[0.5, 0.5]), Done::Verified { fault: None, .. }));
     assert!(matches!(check(DIVERGES, &[-1.0, -1.0]), Done::Verified { fault: Some(_), .. }));
     // Of a round that it knows nothing of, it says nothing.
-    assert!(matches!(check(DIVERGES + 1, &[0.5, 0.5]), Done::Unverified { round: 14, owner: 2 }));
+    assert!(matches!(check(DIVERGES + 1, &[0.5, 0.5]), Done::Unverified { round: 14, owner: 2, .. }));
 }
 
 #[test]

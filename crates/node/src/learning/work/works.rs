@@ -324,19 +324,19 @@ impl Works {
 
     fn verify(&mut self, round: u64, owner: usize, body: &[u8]) -> Result<Done, LearnerError> {
         let began = Instant::now();
+        let digest = *blake3::hash(body).as_bytes();
         let (fault, judgement) = match self.decode(body) {
             Err(error) => (Some(error.to_string()), None),
             Ok(parameters) => {
                 // Without what it began from there is nothing to say of a model, and least of all that it is good.
                 let Some(held) = self.yardstick.as_ref().filter(|yardstick| yardstick.round == round) else {
-                    return Ok(Done::Unverified { round, owner });
+                    return Ok(Done::Unverified { round, owner, digest });
                 };
                 let examined = self.learner.examine(&parameters)?;
                 let fault = held.fault(&parameters, examined.as_ref(), self.bounds);
                 (fault, examined.map(|examined| examined.judgement))
             }
         };
-        let digest = *blake3::hash(body).as_bytes();
         Ok(Done::Verified { round, owner, digest, fault, judgement, took: began.elapsed() })
     }
 

@@ -15,7 +15,7 @@ use crate::{
     bus::{Bus, BusConfig, Limits, Timing},
     learning::{
         data::Records,
-        learner::{Learner, LearnerError, Trained},
+        learner::{Examination, Learner, LearnerError, Trained},
         wire::{Encoder, Format},
     },
 };
@@ -58,7 +58,7 @@ impl Learner for Diverging {
         let parameters = global.to_vec();
         Ok(Trained { parameters, samples: 1, passed: 1, loss: 1.0, busy: Duration::ZERO })
     }
-    fn judge(&mut self, _: &[f32]) -> Result<Option<Judgement>, LearnerError> {
+    fn examine(&mut self, _: &[f32]) -> Result<Option<Examination>, LearnerError> {
         Ok(None)
     }
 }
