@@ -133,7 +133,7 @@ mod tests {
 
     fn central(seed: u64, fraction: f64) -> Central {
         let text = format!(
-            "[run]\nseed = {seed}\n[learning]\nlearner = \"torch\"\nfraction = {fraction}\ntest_samples = 100\n\
+            "[run]\nseed = {seed}\n[learning]\nlearner = \"torch\"\nfraction = {fraction}\nheld_out = 0\ntest_samples = 100\n\
              [[bs]]\nid = \"bs\"\ncount = 2\nring = \"100 m\"\n\
              [[users]]\nid = \"ug1\"\ncount = 3\naround = \"bs1\"\nsamples = 50\n\
              [[users]]\nid = \"ug2\"\ncount = 3\naround = \"bs2\"\nsamples = 50\n"

@@ -94,7 +94,7 @@ fn training_that_is_slower_than_its_processor_degrades_the_verdict() {
 #[test]
 fn a_live_bs_that_misses_the_deadline_is_late_and_too_few_models_change_nothing() {
     let rig = Rig::as_caller();
-    let more = ["--set", "learning.deadline=5 s", "--set", "learning.min_bs=3"];
+    let more = ["--set", "learning.deadline=12 s", "--set", "learning.min_bs=3"];
     let session = rig.up(&[&FEW[..], &more].concat());
     let global = |fits: &dyn Fn(&Value) -> bool| {
         session.wait_for_event("global_model", |what| fits(what))["what"].clone()
@@ -111,7 +111,7 @@ fn a_live_bs_that_misses_the_deadline_is_late_and_too_few_models_change_nothing(
     assert!(without["round"].as_u64() > first["round"].as_u64());
     let round = session.wait_for_event("round", |what| what["round"] == without["round"]);
     assert_eq!(round["what"]["missed_by"], json!(["bs2"]));
-    assert!(ms(&round, "duration_ms") >= 5000.0, "it was not waited for: {round:#}");
+    assert!(ms(&round, "duration_ms") >= 12000.0, "it was not waited for: {round:#}");
 
     session.verb(&["link", "set", "bs3", "mbs", "--rate", "2mbit"]).ok();
     let kept = global(&|what| what["late"] == json!(["bs2", "bs3"]));
