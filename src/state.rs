@@ -21,6 +21,9 @@ pub use learning::LearningState;
 /// Notices kept; older ones stay in the event file.
 const NOTICES_MAX: usize = 100;
 
+/// Twins that a BS holds, and the median and the 99th percentile of their ages, in ms; `None` where none was heard of.
+pub type TwinAges = (u32, Option<f64>, Option<f64>);
+
 /// Everything that is known of a run at one moment. Its size depends on the network, and not on the run's length but
 /// for a few numbers a round of learning.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -38,7 +41,7 @@ pub struct RunState {
     /// Transfers by kind.
     pub transfers: BTreeMap<String, TransferStats>,
     /// Twins by the BS that holds them: count, median and 99th percentile of their age in emulated ms, where any is known.
-    pub twin_ages: BTreeMap<String, (u32, Option<f64>, Option<f64>)>,
+    pub twin_ages: BTreeMap<String, TwinAges>,
     /// Each twin, with the BS that reported it last.
     pub twins: BTreeMap<String, (String, TwinAge)>,
     /// Rounds that ended.
@@ -228,7 +231,7 @@ impl RunState {
             }
             What::TwinMoved(twin) if self.knows([&twin.from, &twin.to]) => self.learning.moved(twin),
             What::Verification(finding) if self.knows([&event.node, &finding.owner]) => {
-                self.learning.verified(&event.node, finding)
+                self.learning.verified(&event.node, finding);
             }
             What::GlobalModel(model) => self.learning.globalised(model),
             What::ChainProgress(report)

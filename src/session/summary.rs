@@ -116,7 +116,7 @@ fn learning(learning: &LearningState, state: &RunState) -> Value {
         return Value::Null;
     };
     // Of the BS whose twins are the oldest.
-    let age = |of: fn(&(u32, Option<f64>, Option<f64>)) -> Option<f64>| {
+    let age = |of: fn(&crate::state::TwinAges) -> Option<f64>| {
         state.twin_ages.values().filter_map(of).reduce(f64::max)
     };
     json!({

@@ -261,7 +261,7 @@ fn where_twins_are(seen: &Seen<'_>) -> Option<Line<'static>> {
     if ages.is_empty() {
         return None;
     }
-    let worst = |of: fn(&(u32, Option<f64>, Option<f64>)) -> Option<f64>| {
+    let worst = |of: fn(&crate::state::TwinAges) -> Option<f64>| {
         ages.values().filter_map(of).reduce(f64::max).map_or("-".into(), format::ms)
     };
     let held: u64 = ages.values().map(|(twins, ..)| u64::from(*twins)).sum();

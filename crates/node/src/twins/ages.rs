@@ -74,7 +74,7 @@ mod tests {
         assert_eq!((heard.battery, heard.load, heard.missed), (Some(0.877), Some(0.5), 4));
         let silent = of("ug1.2".into(), None, 1_501_230_000);
         assert_eq!((silent.age_ms, silent.position_m, silent.missed), (None, None, 0));
-        assert_eq!(quantiles(&[silent.clone()]), [None, None]);
+        assert_eq!(quantiles(std::slice::from_ref(&silent)), [None, None]);
         assert_eq!(quantiles(&[silent, heard]), [Some(501.2), Some(501.2)]);
         let many: Vec<TwinAge> =
             (0..=100).map(|age| TwinAge { age_ms: Some(age.into()), ..TwinAge::default() }).collect();
