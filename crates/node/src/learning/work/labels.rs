@@ -16,7 +16,7 @@
 //! explains it better than the labels as they are, d(x) = s_σ(y)(x) − s_y(x); ten times, until all have been among the others. As no
 //! sample has a say in the σ that it is held against, the mean of d over its standard error is a z-score: at most 0 in expectation for a
 //! model of right labels, whatever σ. (The ten σ hang on nearly the same samples, so that z spreads somewhat wider than a normal variable
-//! would.) What is said of a class of its own in Jebreel et al. 2022, "LFighter", is the idea behind this.
+//! would.) To look at the outputs of single classes is the idea of Jebreel et al. 2022, "LFighter".
 
 use pathfinding::prelude::{Matrix, kuhn_munkres};
 
