@@ -189,6 +189,7 @@ impl Training {
     ) -> bool {
         self.cpu = cpu.or(node.me().cpu);
         self.opened = round;
+        self.worker.begin(round);
         self.held.open(round, global.len());
         let held = &self.held;
         self.asked.retain(|digest| held.get(digest).is_some());
@@ -374,6 +375,9 @@ impl Training {
                 );
                 notice(node, Level::Warning, text);
             }
+            Done::Overtaken { round, model } => {
+                self.jobs.answered(model.map_or(Asked::Train(round), Asked::Verify));
+            }
             Done::Failed(why) => {
                 notice(node, Level::Error, format!("learning: {why}"));
                 self.failure = why;
@@ -435,7 +439,7 @@ impl Training {
             }
             match self.held.get(&digest) {
                 Some(kept) if kept.round == record.round => {
-                    let job = Job::Verify { round: record.round, owner, body: kept.body.clone() };
+                    let job = Job::Verify { round: record.round, owner, digest, body: kept.body.clone() };
                     if self.worker.ask(job) {
                         self.asked.insert(digest);
                         self.jobs.ask(Asked::Verify(digest));

@@ -13,7 +13,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc as channel,
     },
     thread::JoinHandle,
@@ -67,6 +67,8 @@ pub enum Job {
         round: u64,
         /// Whose, by its position among the BSs.
         owner: usize,
+        /// BLAKE3 of the body.
+        digest: [u8; 32],
         /// The model.
         body: Bytes,
     },
@@ -161,6 +163,13 @@ pub enum Done {
         /// BLAKE3 of the body.
         digest: [u8; 32],
     },
+    /// Training, or the check of the model with a digest, was left when a newer round began, as nothing would have come of it.
+    Overtaken {
+        /// For which round it was.
+        round: u64,
+        /// Which model was to be checked; `None` where training was asked for.
+        model: Option<[u8; 32]>,
+    },
     /// A job that could not be done.
     Failed(String),
 }
@@ -170,6 +179,7 @@ pub enum Done {
 pub struct Worker {
     jobs: channel::SyncSender<Option<Job>>,
     models: Models,
+    newest: Newest,
 }
 
 /// What comes from the thread. Dropping it ends the thread, and waits until it has: libtorch takes itself down when `main` returns, and
@@ -182,9 +192,31 @@ pub struct Results {
     thread: Option<JoinHandle<()>>,
 }
 
+/// The newest round that has begun, at which the thread looks between twins: while training takes longer than rounds, it would come ever
+/// further behind if it did what is asked for older ones.
+#[derive(Debug, Clone, Default)]
+struct Newest(Arc<AtomicU64>);
+
+impl Newest {
+    fn begin(&self, round: u64) {
+        self.0.fetch_max(round, Ordering::Relaxed);
+    }
+
+    fn is_past(&self, round: u64) -> bool {
+        self.0.load(Ordering::Relaxed) > round
+    }
+}
+
 /// Tells the thread to end, which looks at it between twins.
 #[derive(Debug, Clone, Default)]
 struct Stop(Arc<AtomicBool>);
+
+/// What the thread looks at while it is at work.
+#[derive(Debug, Clone, Default)]
+struct Orders {
+    stop: Stop,
+    newest: Newest,
+}
 
 impl Stop {
     fn order(&self) {
@@ -243,8 +275,8 @@ impl Worker {
         let (jobs, queue) = channel::sync_channel(JOBS_MAX);
         let (done, results) = mpsc::channel(JOBS_MAX);
         let (plan, node, state_dir) = (plan.clone(), node.clone(), state_dir.map(Path::to_owned));
-        let (models, stop) = (Models::default(), Stop::default());
-        let (behaviour, told) = (Arc::clone(&models), stop.clone());
+        let (models, orders) = (Models::default(), Orders::default());
+        let (behaviour, told) = (Arc::clone(&models), orders.clone());
         let thread = std::thread::Builder::new().name("learning".into()).spawn(move || {
             let made = make(&plan, &node)
                 .and_then(|learner| Works::new(learner, behaviour, told, &plan, &node, state_dir.as_deref()));
@@ -254,14 +286,20 @@ impl Worker {
                 Err(error) => drop(done.blocking_send(Done::Failed(error.to_string()))),
             }
         })?;
+        let Orders { stop, newest } = orders;
         let results = Results { done: results, jobs: jobs.clone(), stop, thread: Some(thread) };
-        Ok((Self { jobs, models }, results))
+        Ok((Self { jobs, models, newest }, results))
     }
 
     /// The behaviour models of the twins that are trained here.
     #[must_use]
     pub fn models(&self) -> &Models {
         &self.models
+    }
+
+    /// Lets what was asked for older rounds go, where it is not done yet: it is answered by [`Done::Overtaken`].
+    pub fn begin(&self, round: u64) {
+        self.newest.begin(round);
     }
 
     /// Queues a job; `false` when there are too many, or the thread has ended.
@@ -278,7 +316,7 @@ fn work(mut works: Works, queue: &channel::Receiver<Option<Job>>, done: &mpsc::S
         return;
     }
     while let Ok(Some(job)) = queue.recv() {
-        if works.stop.is_ordered() {
+        if works.orders.stop.is_ordered() {
             return;
         }
         let result = works.run(job).unwrap_or_else(|error| Some(Done::Failed(error.to_string())));

@@ -177,7 +177,7 @@ fn bad_models_are_found_out() {
     let (worker, mut done) = worker("");
     next(&worker, &mut done, Job::Train { round: 1, global: body(&[0.0, 0.0]), fractions: None });
     let mut fault = |of: Bytes| {
-        let job = Job::Verify { round: 1, owner: 2, body: of };
+        let job = Job::Verify { round: 1, owner: 2, digest: [0; 32], body: of };
         let Done::Verified { round: 1, owner: 2, fault, .. } = next(&worker, &mut done, job) else {
             panic!()
         };
@@ -197,8 +197,9 @@ fn whoever_could_not_train_does_not_take_bad_models_for_good() {
     let (worker, mut done) = worker("");
     let job = Job::Train { round: DIVERGES, global: body(&[0.0, 0.0]), fractions: None };
     assert!(matches!(next(&worker, &mut done, job), Done::Failed(why) if why == "diverged"));
-    let mut check =
-        |round, of: &[f32]| next(&worker, &mut done, Job::Verify { round, owner: 2, body: body(of) });
+    let mut check = |round, of: &[f32]| {
+        next(&worker, &mut done, Job::Verify { round, owner: 2, digest: [0; 32], body: body(of) })
+    };
     assert!(matches!(check(DIVERGES, &[0.5, 0.5]), Done::Verified { fault: None, .. }));
     assert!(matches!(check(DIVERGES, &[-1.0, -1.0]), Done::Verified { fault: Some(_), .. }));
     // Of a round that it knows nothing of, it says nothing.
@@ -226,6 +227,92 @@ fn a_job_that_fails_says_why_and_the_next_one_is_done() {
     let job = Job::Train { round: 1, global: Bytes::from_static(b"no model"), fractions: None };
     assert!(matches!(next(&worker, &mut done, job), Done::Failed(why) if why.contains("not a model")));
     assert!(matches!(next(&worker, &mut done, Job::Begin), Done::Global { .. }));
+}
+
+#[test]
+fn what_older_rounds_asked_for_is_left_when_a_newer_one_begins() {
+    let (worker, mut done) = worker("");
+    let train = |round| Job::Train { round, global: body(&[0.0, 0.0]), fractions: None };
+    let verify = |round| Job::Verify { round, owner: 2, digest: [7; 32], body: body(&[0.5, 0.5]) };
+    worker.begin(1);
+    assert!(matches!(next(&worker, &mut done, train(1)), Done::Trained { round: 1, .. }));
+    worker.begin(2);
+    let left = next(&worker, &mut done, verify(1));
+    assert!(
+        matches!(left, Done::Overtaken { round: 1, model: Some(digest) } if digest == [7; 32]),
+        "{left:?}"
+    );
+    assert!(matches!(next(&worker, &mut done, train(1)), Done::Overtaken { round: 1, model: None }));
+    assert!(matches!(next(&worker, &mut done, train(2)), Done::Trained { round: 2, .. }));
+    // A round that began before is no newer one.
+    worker.begin(1);
+    assert!(matches!(next(&worker, &mut done, verify(2)), Done::Verified { fault: None, .. }));
+}
+
+/// The twin that [`Waiting`] has begun last.
+static TRAINING: Mutex<Option<UserId>> = Mutex::new(None);
+static HAS_LEAVE: AtomicBool = AtomicBool::new(false);
+
+/// As [`Toy`], but it does not come to the end of any twin without leave.
+struct Waiting(Toy);
+
+impl Learner for Waiting {
+    fn parameters(&self) -> usize {
+        self.0.parameters()
+    }
+    fn dataset(&self) -> &'static str {
+        "toy"
+    }
+    fn initial(&self) -> Vec<f32> {
+        self.0.initial()
+    }
+    fn twins(&self) -> Vec<UserId> {
+        self.0.twins()
+    }
+    fn set_fraction(&mut self, fraction: f64) {
+        self.0.set_fraction(fraction);
+    }
+    fn change_twins(&mut self, gone: &[UserId], held: Vec<(UserId, Records)>) -> Result<(), LearnerError> {
+        self.0.change_twins(gone, held)
+    }
+    fn data(&self, twin: UserId) -> Option<(blake3::Hash, u64)> {
+        self.0.data(twin)
+    }
+    fn train(&mut self, twin: UserId, round: u64, global: &[f32]) -> Result<Trained, LearnerError> {
+        *TRAINING.lock().unwrap() = Some(twin);
+        while !HAS_LEAVE.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        self.0.train(twin, round, global)
+    }
+    fn examine(&mut self, parameters: &[f32]) -> Result<Option<Examination>, LearnerError> {
+        self.0.examine(parameters)
+    }
+}
+
+#[test]
+fn training_is_left_between_twins_when_a_newer_round_begins() {
+    let plan = plan("");
+    let make: MakeLearner = |plan, node| Ok(Box::new(Waiting(Toy(twins_of(plan, node), 1.0, None))));
+    let (worker, mut done) = Worker::start(&plan, plan.node("bs1").unwrap(), make).unwrap();
+    worker.begin(1);
+    assert!(worker.ask(Job::Train { round: 1, global: body(&[0.0, 0.0]), fractions: None }));
+    while TRAINING.lock().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    worker.begin(2);
+    HAS_LEAVE.store(true, Ordering::SeqCst);
+    let left = loop {
+        match done.blocking_recv().unwrap() {
+            Done::Held(_) => {}
+            other => break other,
+        }
+    };
+    assert!(matches!(left, Done::Overtaken { round: 1, model: None }), "{left:?}");
+    // The first of three was begun before.
+    assert_eq!(*TRAINING.lock().unwrap(), Some(UserId(0)));
+    let again = Job::Train { round: 2, global: body(&[0.0, 0.0]), fractions: None };
+    assert!(matches!(next(&worker, &mut done, again), Done::Trained { round: 2, twins: 3, .. }));
 }
 
 static SLOW_ONE_IS_GONE: AtomicBool = AtomicBool::new(false);

@@ -15,7 +15,7 @@ use dtwn_model::{
 };
 
 use super::{
-    Done, Job, ModelByTwin, Models, Stop, digest,
+    Done, Job, ModelByTwin, Models, Orders, digest,
     poison::spoil,
     verify::{Bounds, Yardstick, reliability},
 };
@@ -45,14 +45,14 @@ pub(super) struct Works {
     /// Where checkpoints go, in a run.
     shelf: Option<Shelf>,
     behaviour: Models,
-    pub(super) stop: Stop,
+    pub(super) orders: Orders,
 }
 
 impl Works {
     pub(super) fn new(
         learner: Box<dyn Learner>,
         behaviour: Models,
-        stop: Stop,
+        orders: Orders,
         plan: &Plan,
         node: &NodePlan,
         state_dir: Option<&Path>,
@@ -89,7 +89,7 @@ impl Works {
             current: None,
             shelf,
             behaviour,
-            stop,
+            orders,
         })
     }
 
@@ -97,12 +97,18 @@ impl Works {
         let done = match job {
             Job::Begin => self.begin(),
             Job::Twins { released, held, models } => self.change_twins(&released, held, models),
+            Job::Train { round, .. } if self.orders.newest.is_past(round) => {
+                Ok(Done::Overtaken { round, model: None })
+            }
+            Job::Verify { round, digest, .. } if self.orders.newest.is_past(round) => {
+                Ok(Done::Overtaken { round, model: Some(digest) })
+            }
             Job::Train { round, global, fractions } => self.train(round, &global, fractions.as_deref()),
             Job::Spoil(kind) => {
                 self.poison = kind;
                 return Ok(None);
             }
-            Job::Verify { round, owner, body } => self.verify(round, owner, &body),
+            Job::Verify { round, owner, digest, body } => self.verify(round, owner, digest, &body),
             Job::Finish { round, models } => self.finish(round, &models),
         };
         done.map(Some)
@@ -245,7 +251,8 @@ impl Works {
             .map(|(twin, kept)| (*twin, kept.clone()))
             .collect();
         let mut judgement = None;
-        if let Some(yardstick) = &mut self.yardstick {
+        // Models of a round that is over are not checked any more.
+        if let Some(yardstick) = self.yardstick.as_mut().filter(|_| !self.orders.newest.is_past(round)) {
             let of = |(twin, samples): &(UserId, f64)| Some((&kept.get(twin)?.1[..], *samples));
             let models: Vec<(&[f32], f64)> = self.trained.iter().filter_map(of).collect();
             yardstick.expected = reliability(&yardstick.global, &models);
@@ -267,6 +274,9 @@ impl Works {
         let began = Instant::now();
         let twins = self.learner.twins();
         let models = self.train_twins(&twins, round, fractions);
+        if self.orders.newest.is_past(round) {
+            return Ok(Done::Overtaken { round, model: None });
+        }
         let train = began.elapsed();
         if models.as_ref().map_or(true, Vec::is_empty)
             && let Some(yardstick) = &mut self.yardstick
@@ -311,8 +321,11 @@ impl Works {
         let Some(yardstick) = &self.yardstick else { return Ok(Vec::new()) };
         let mut models = Vec::new();
         for twin in twins {
-            if self.stop.is_ordered() {
+            if self.orders.stop.is_ordered() {
                 return Err(LearnerError("told to stop".into()));
+            }
+            if self.orders.newest.is_past(round) {
+                break;
             }
             if let Some(fractions) = fractions {
                 self.learner.set_fraction(fractions.get(twin.index()).copied().unwrap_or(0.0));
@@ -322,9 +335,14 @@ impl Works {
         Ok(models)
     }
 
-    fn verify(&mut self, round: u64, owner: usize, body: &[u8]) -> Result<Done, LearnerError> {
+    fn verify(
+        &mut self,
+        round: u64,
+        owner: usize,
+        digest: [u8; 32],
+        body: &[u8],
+    ) -> Result<Done, LearnerError> {
         let began = Instant::now();
-        let digest = *blake3::hash(body).as_bytes();
         let (fault, judgement) = match self.decode(body) {
             Err(error) => (Some(error.to_string()), None),
             Ok(parameters) => {
