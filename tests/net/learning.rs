@@ -49,7 +49,7 @@ pub fn run(rig: &Rig, name: &str, rounds: &str, more: &[&str]) -> Finished {
 }
 
 /// The digest of each round's global model, among events of a run.
-fn digests(events: &[Value]) -> BTreeMap<u64, String> {
+pub fn digests(events: &[Value]) -> BTreeMap<u64, String> {
     let globals = events.iter().map(|event| &event["what"]).filter(|what| what["type"] == "global_model");
     let mut found = BTreeMap::new();
     for global in globals {

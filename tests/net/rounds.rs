@@ -1,12 +1,12 @@
-//! What a round waits for: training lasts as long as Eq. 12 says.
+//! What a round waits for: training lasts as long as Eq. 12 says, and the deadline ends what lasts too long.
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     common::Rig,
-    learning::{events_of, run, run_dir_of},
+    learning::{FEW, digests, events_of, run, run_dir_of},
 };
 
 /// One round in which training a sample takes so many cycles; its summary and its events.
@@ -89,4 +89,53 @@ fn training_that_is_slower_than_its_processor_degrades_the_verdict() {
     assert_ne!(fidelity["verdict"], "ok", "{fidelity:#}");
     let blamed = |reason: &Value| reason.as_str().unwrap().contains("took longer than Eq. 12 allows");
     assert!(fidelity["reasons"].as_array().unwrap().iter().any(blamed), "{fidelity:#}");
+}
+
+#[test]
+fn a_live_bs_that_misses_the_deadline_is_late_and_too_few_models_change_nothing() {
+    let rig = Rig::as_caller();
+    // Models of a quarter of the bytes leave more of the deadline to a busy machine.
+    let more = ["learning.deadline=10 s", "learning.min_bs=3", "learning.format=int8"];
+    let more: Vec<&str> = more.iter().flat_map(|set| ["--set", set]).collect();
+    let session = rig.up(&[&FEW[..], &more].concat());
+    let global = |fits: &dyn Fn(&Value) -> bool| {
+        session.wait_for_event("global_model", |what| fits(what))["what"].clone()
+    };
+    let number = |global: &Value| global["round"].as_u64().unwrap();
+    let all = json!(["bs1", "bs2", "bs3", "bs4"]);
+    let first = global(&|what| what["accepted"] == all);
+    // A model takes over half a minute then, which is no reason to take its connection for dead.
+    session.verb(&["link", "set", "bs2", "mbs", "--rate", "500kbit"]).ok();
+    let without = global(&|what| {
+        what["late"] == json!(["bs2"])
+            && what["accepted"] == json!(["bs1", "bs3", "bs4"])
+            && what["rejected"] == json!([])
+    });
+    assert!(number(&without) > number(&first));
+    let round = session.wait_for_event("round", |what| what["round"] == without["round"]);
+    assert_eq!(round["what"]["missed_by"], json!(["bs2"]));
+    assert!(ms(&round, "duration_ms") >= 10000.0, "it was not waited for: {round:#}");
+
+    // The two that are left are fewer than `min_bs`, and than it takes to attest models.
+    session.verb(&["link", "set", "bs3", "mbs", "--rate", "500kbit"]).ok();
+    let is_late = |what: &Value, bs: &str| what["late"].as_array().unwrap().contains(&json!(bs));
+    let kept = global(&|what| is_late(what, "bs2") && is_late(what, "bs3"));
+    assert_eq!(kept["accepted"], json!([]));
+    let said = session.wait_for_event("notice", |what| {
+        what["text"].as_str().unwrap().starts_with(&format!("round {} brought ", number(&kept)))
+    });
+    let said = said["what"]["text"].as_str().unwrap();
+    assert!(said.contains("fewer than learning.min_bs = 3: the global model stays"), "{said}");
+
+    // Nothing of the rounds that are over holds up later ones.
+    session.verb(&["link", "reset", "bs2", "mbs"]).ok();
+    session.verb(&["link", "reset", "bs3", "mbs"]).ok();
+    let again = global(&|what| what["accepted"] == all && number(what) > number(&kept));
+    let digests = digests(&session.events());
+    let is_kept = |round: u64| digests[&round] == digests[&(round - 1)];
+    assert!(is_kept(number(&kept)), "too few models made a global model: {digests:#?}");
+    assert!(!is_kept(number(&without)) && !is_kept(number(&again)), "{digests:#?}");
+    let exited = session.events().into_iter().filter(|event| event["what"]["type"] == "node_exited").count();
+    assert_eq!(exited, 0);
+    session.down();
 }

@@ -145,6 +145,8 @@ struct Harvest {
     rejected: Vec<usize>,
     /// BSs that might have delivered and have not, or whose model was not attested in time.
     late: Vec<usize>,
+    /// How many of those delivered.
+    unattested: usize,
     duration_ms: f64,
 }
 
@@ -245,8 +247,12 @@ impl Rounds {
         let weights = learner::weights_under(&self.node.plan, &self.node.association.now());
         let least = self.node.plan.topology().learning.min_bs as usize;
         if let Err(good) = harvest.weigh(&weights, least) {
+            let unattested = match harvest.unattested {
+                0 => String::new(),
+                some => format!(" and {some} that were not attested in time"),
+            };
             let text = format!(
-                "round {round} brought {good} good models, fewer than learning.min_bs = {least}: the global model stays"
+                "round {round} brought {good} good models{unattested}, fewer than learning.min_bs = {least}: the global model stays"
             );
             self.node.reporter.event(What::Notice { level: Level::Warning, text });
         }
@@ -341,9 +347,11 @@ impl Rounds {
         let of = |stand: Stand| (0..stations).filter(|bs| stands[*bs] == stand).collect::<Vec<usize>>();
         let open = (0..stations).filter(|bs| matches!(stands[*bs], Stand::Missing | Stand::Pending));
         let late = open.filter(|bs| !self.muster.is_excused(*bs)).collect();
+        let unattested =
+            here.keys().filter(|bs| matches!(stands[**bs], Stand::Missing | Stand::Pending)).count();
         here.retain(|bs, _| stands[*bs] == Stand::Good);
         let accepted = here.into_iter().map(|(bs, here)| (bs, here.body)).collect();
-        Harvest { accepted, rejected: of(Stand::Bad), late, duration_ms }
+        Harvest { accepted, rejected: of(Stand::Bad), late, unattested, duration_ms }
     }
 
     /// How it stands with a BS's model of a round. Where the chain does not verify, a model that is here is good.
