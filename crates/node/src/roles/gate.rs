@@ -81,7 +81,7 @@ impl Gate {
     }
 
     /// A global model has been sent or let in: all models are as long.
-    pub(super) fn expect(&mut self, bytes: usize) {
+    pub(super) fn fix_size(&mut self, bytes: usize) {
         self.size = Size::Exact(bytes);
     }
 
@@ -104,7 +104,7 @@ impl Gate {
                 return Err(Refusal::Sender);
             }
             self.verify(header, body, &self.mbs.1)?;
-            self.expect(body.len());
+            self.fix_size(body.len());
             return Ok(Entry::Global);
         }
         if from != self.mbs.0 && self.position(from).is_none() {

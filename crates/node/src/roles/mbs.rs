@@ -308,7 +308,7 @@ impl Rounds {
             let bytes = self.node.plan.topology().cost.model_size.get() as usize;
             model::body(self.node.seed(), round, origin, bytes).into()
         });
-        self.gate.expect(body.len());
+        self.gate.fix_size(body.len());
         let message = model::message(self.node.signing_key(), round, origin, self.node.clock.now_ns(), &body)
             .map_err(|error| AgentError::Instructions(error.to_string()))?;
         for name in &self.names {

@@ -93,7 +93,7 @@ impl Raw {
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let file = Self { path: path.into(), bytes, metadata };
-        file.expect("version of checkpoints", "dtwn.checkpoint", VERSION)?;
+        file.require("version of checkpoints", "dtwn.checkpoint", VERSION)?;
         Ok(file)
     }
 
@@ -110,7 +110,7 @@ impl Raw {
         self.metadata.get(key).map(String::as_str)
     }
 
-    pub(super) fn expect(
+    pub(super) fn require(
         &self,
         what: &'static str,
         key: &str,
@@ -126,14 +126,14 @@ impl Raw {
 
     /// The seed comes first: it is part of the topology too, and says more.
     pub(super) fn belongs_to(&self, identity: &Identity) -> Result<(), CheckpointError> {
-        self.expect("seed", "dtwn.seed", &identity.seed.to_string())?;
-        self.expect("data set", "dtwn.dataset", &identity.dataset)?;
-        self.expect("topology", "dtwn.fingerprint", &identity.fingerprint)
+        self.require("seed", "dtwn.seed", &identity.seed.to_string())?;
+        self.require("data set", "dtwn.dataset", &identity.dataset)?;
+        self.require("topology", "dtwn.fingerprint", &identity.fingerprint)
     }
 
     /// The global model of exactly these tensors, finite, and its digest in hexadecimal, which was found right.
     pub(super) fn global(&self, layout: &[TensorLayout]) -> Result<(Global, String), CheckpointError> {
-        self.expect("kind", "dtwn.kind", "global")?;
+        self.require("kind", "dtwn.kind", "global")?;
         let mut parameters = Vec::new();
         for expected in layout {
             parameters.extend(self.parameters(expected)?);

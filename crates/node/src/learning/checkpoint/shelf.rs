@@ -89,8 +89,8 @@ impl Shelf {
             return Ok(None);
         };
         let file = Raw::read(&path)?;
-        file.expect("kind", "dtwn.kind", "residual")?;
-        file.expect("topology", "dtwn.fingerprint", &self.identity.fingerprint)?;
+        file.require("kind", "dtwn.kind", "residual")?;
+        file.require("topology", "dtwn.fingerprint", &self.identity.fingerprint)?;
         file.residual(&self.layout)
     }
 

@@ -179,7 +179,7 @@ pub enum Done {
 pub struct Worker {
     jobs: channel::SyncSender<Option<Job>>,
     models: Models,
-    newest: Newest,
+    orders: Arc<Orders>,
 }
 
 /// What comes from the thread. Dropping it ends the thread, and waits until it has: libtorch takes itself down when `main` returns, and
@@ -188,43 +188,35 @@ pub struct Worker {
 pub struct Results {
     done: mpsc::Receiver<Done>,
     jobs: channel::SyncSender<Option<Job>>,
-    stop: Stop,
+    orders: Arc<Orders>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// The newest round that has begun, at which the thread looks between twins: while training takes longer than rounds, it would come ever
-/// further behind if it did what is asked for older ones.
-#[derive(Debug, Clone, Default)]
-struct Newest(Arc<AtomicU64>);
+/// What the thread looks at between twins.
+#[derive(Debug, Default)]
+struct Orders {
+    /// Whether it is to end.
+    stop: AtomicBool,
+    /// The newest round that has begun. While training takes longer than rounds, the thread would come ever further behind if it did
+    /// what older ones asked for.
+    newest: AtomicU64,
+}
 
-impl Newest {
+impl Orders {
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     fn begin(&self, round: u64) {
-        self.0.fetch_max(round, Ordering::Relaxed);
+        self.newest.fetch_max(round, Ordering::Relaxed);
     }
 
     fn is_past(&self, round: u64) -> bool {
-        self.0.load(Ordering::Relaxed) > round
-    }
-}
-
-/// Tells the thread to end, which looks at it between twins.
-#[derive(Debug, Clone, Default)]
-struct Stop(Arc<AtomicBool>);
-
-/// What the thread looks at while it is at work.
-#[derive(Debug, Clone, Default)]
-struct Orders {
-    stop: Stop,
-    newest: Newest,
-}
-
-impl Stop {
-    fn order(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn is_ordered(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.newest.load(Ordering::Relaxed) > round
     }
 }
 
@@ -242,7 +234,7 @@ impl Results {
 
 impl Drop for Results {
     fn drop(&mut self) {
-        self.stop.order();
+        self.orders.stop();
         self.done.close();
         // Wakes a thread that waits for a job; with a full queue it does not wait.
         let _ = self.jobs.try_send(None);
@@ -275,8 +267,8 @@ impl Worker {
         let (jobs, queue) = channel::sync_channel(JOBS_MAX);
         let (done, results) = mpsc::channel(JOBS_MAX);
         let (plan, node, state_dir) = (plan.clone(), node.clone(), state_dir.map(Path::to_owned));
-        let (models, orders) = (Models::default(), Orders::default());
-        let (behaviour, told) = (Arc::clone(&models), orders.clone());
+        let (models, orders) = (Models::default(), Arc::<Orders>::default());
+        let (behaviour, told) = (Arc::clone(&models), Arc::clone(&orders));
         let thread = std::thread::Builder::new().name("learning".into()).spawn(move || {
             let made = make(&plan, &node)
                 .and_then(|learner| Works::new(learner, behaviour, told, &plan, &node, state_dir.as_deref()));
@@ -286,9 +278,9 @@ impl Worker {
                 Err(error) => drop(done.blocking_send(Done::Failed(error.to_string()))),
             }
         })?;
-        let Orders { stop, newest } = orders;
-        let results = Results { done: results, jobs: jobs.clone(), stop, thread: Some(thread) };
-        Ok((Self { jobs, models, newest }, results))
+        let (jobs_too, orders_too) = (jobs.clone(), Arc::clone(&orders));
+        let results = Results { done: results, jobs: jobs_too, orders: orders_too, thread: Some(thread) };
+        Ok((Self { jobs, models, orders }, results))
     }
 
     /// The behaviour models of the twins that are trained here.
@@ -299,7 +291,7 @@ impl Worker {
 
     /// Lets what was asked for older rounds go, where it is not done yet: it is answered by [`Done::Overtaken`].
     pub fn begin(&self, round: u64) {
-        self.newest.begin(round);
+        self.orders.begin(round);
     }
 
     /// Queues a job; `false` when there are too many, or the thread has ended.
@@ -316,7 +308,7 @@ fn work(mut works: Works, queue: &channel::Receiver<Option<Job>>, done: &mpsc::S
         return;
     }
     while let Ok(Some(job)) = queue.recv() {
-        if works.orders.stop.is_ordered() {
+        if works.orders.is_stopped() {
             return;
         }
         let result = works.run(job).unwrap_or_else(|error| Some(Done::Failed(error.to_string())));

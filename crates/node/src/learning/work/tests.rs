@@ -14,6 +14,12 @@ struct Toy(Vec<UserId>, f64, Option<&'static AtomicBool>);
 
 /// A round in which nothing can be trained.
 const DIVERGES: u64 = 13;
+/// A round in which no twin comes to its end without leave.
+const WAITS: u64 = 20;
+
+/// The twin that was begun last in that round.
+static BEGUN: Mutex<Option<UserId>> = Mutex::new(None);
+static HAS_LEAVE: AtomicBool = AtomicBool::new(false);
 
 impl Drop for Toy {
     fn drop(&mut self) {
@@ -55,6 +61,12 @@ impl Learner for Toy {
         if round == DIVERGES {
             return Err(LearnerError("diverged".into()));
         }
+        if round == WAITS {
+            *BEGUN.lock().unwrap() = Some(twin);
+            while !HAS_LEAVE.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+        }
         let parameters = global.iter().map(|value| value + (1.0 - value) / 2.0).collect();
         let samples = ((1.0 + f64::from(twin.0)) * self.1) as u64;
         Ok(Trained { parameters, samples, passed: samples, loss: 1.0, busy: Duration::ZERO })
@@ -86,6 +98,10 @@ fn worker(poison: &str) -> (Worker, Results) {
 
 fn next(worker: &Worker, done: &mut Results, job: Job) -> Done {
     assert!(worker.ask(job));
+    answer(done)
+}
+
+fn answer(done: &mut Results) -> Done {
     loop {
         match done.blocking_recv().unwrap() {
             // Told beside what was asked for.
@@ -249,70 +265,22 @@ fn what_older_rounds_asked_for_is_left_when_a_newer_one_begins() {
     assert!(matches!(next(&worker, &mut done, verify(2)), Done::Verified { fault: None, .. }));
 }
 
-/// The twin that [`Waiting`] has begun last.
-static TRAINING: Mutex<Option<UserId>> = Mutex::new(None);
-static HAS_LEAVE: AtomicBool = AtomicBool::new(false);
-
-/// As [`Toy`], but it does not come to the end of any twin without leave.
-struct Waiting(Toy);
-
-impl Learner for Waiting {
-    fn parameters(&self) -> usize {
-        self.0.parameters()
-    }
-    fn dataset(&self) -> &'static str {
-        "toy"
-    }
-    fn initial(&self) -> Vec<f32> {
-        self.0.initial()
-    }
-    fn twins(&self) -> Vec<UserId> {
-        self.0.twins()
-    }
-    fn set_fraction(&mut self, fraction: f64) {
-        self.0.set_fraction(fraction);
-    }
-    fn change_twins(&mut self, gone: &[UserId], held: Vec<(UserId, Records)>) -> Result<(), LearnerError> {
-        self.0.change_twins(gone, held)
-    }
-    fn data(&self, twin: UserId) -> Option<(blake3::Hash, u64)> {
-        self.0.data(twin)
-    }
-    fn train(&mut self, twin: UserId, round: u64, global: &[f32]) -> Result<Trained, LearnerError> {
-        *TRAINING.lock().unwrap() = Some(twin);
-        while !HAS_LEAVE.load(Ordering::SeqCst) {
-            std::thread::yield_now();
-        }
-        self.0.train(twin, round, global)
-    }
-    fn examine(&mut self, parameters: &[f32]) -> Result<Option<Examination>, LearnerError> {
-        self.0.examine(parameters)
-    }
-}
-
 #[test]
 fn training_is_left_between_twins_when_a_newer_round_begins() {
-    let plan = plan("");
-    let make: MakeLearner = |plan, node| Ok(Box::new(Waiting(Toy(twins_of(plan, node), 1.0, None))));
-    let (worker, mut done) = Worker::start(&plan, plan.node("bs1").unwrap(), make).unwrap();
-    worker.begin(1);
-    assert!(worker.ask(Job::Train { round: 1, global: body(&[0.0, 0.0]), fractions: None }));
-    while TRAINING.lock().unwrap().is_none() {
+    let (worker, mut done) = worker("");
+    let train = |round| Job::Train { round, global: body(&[0.0, 0.0]), fractions: None };
+    worker.begin(WAITS);
+    assert!(worker.ask(train(WAITS)));
+    while BEGUN.lock().unwrap().is_none() {
         std::thread::yield_now();
     }
-    worker.begin(2);
+    worker.begin(WAITS + 1);
     HAS_LEAVE.store(true, Ordering::SeqCst);
-    let left = loop {
-        match done.blocking_recv().unwrap() {
-            Done::Held(_) => {}
-            other => break other,
-        }
-    };
-    assert!(matches!(left, Done::Overtaken { round: 1, model: None }), "{left:?}");
+    let left = answer(&mut done);
+    assert!(matches!(left, Done::Overtaken { round: WAITS, model: None }), "{left:?}");
     // The first of three was begun before.
-    assert_eq!(*TRAINING.lock().unwrap(), Some(UserId(0)));
-    let again = Job::Train { round: 2, global: body(&[0.0, 0.0]), fractions: None };
-    assert!(matches!(next(&worker, &mut done, again), Done::Trained { round: 2, twins: 3, .. }));
+    assert_eq!(*BEGUN.lock().unwrap(), Some(UserId(0)));
+    assert!(matches!(next(&worker, &mut done, train(WAITS + 1)), Done::Trained { twins: 3, .. }));
 }
 
 static SLOW_ONE_IS_GONE: AtomicBool = AtomicBool::new(false);

@@ -45,14 +45,14 @@ pub(super) struct Works {
     /// Where checkpoints go, in a run.
     shelf: Option<Shelf>,
     behaviour: Models,
-    pub(super) orders: Orders,
+    pub(super) orders: Arc<Orders>,
 }
 
 impl Works {
     pub(super) fn new(
         learner: Box<dyn Learner>,
         behaviour: Models,
-        orders: Orders,
+        orders: Arc<Orders>,
         plan: &Plan,
         node: &NodePlan,
         state_dir: Option<&Path>,
@@ -97,10 +97,10 @@ impl Works {
         let done = match job {
             Job::Begin => self.begin(),
             Job::Twins { released, held, models } => self.change_twins(&released, held, models),
-            Job::Train { round, .. } if self.orders.newest.is_past(round) => {
+            Job::Train { round, .. } if self.orders.is_past(round) => {
                 Ok(Done::Overtaken { round, model: None })
             }
-            Job::Verify { round, digest, .. } if self.orders.newest.is_past(round) => {
+            Job::Verify { round, digest, .. } if self.orders.is_past(round) => {
                 Ok(Done::Overtaken { round, model: Some(digest) })
             }
             Job::Train { round, global, fractions } => self.train(round, &global, fractions.as_deref()),
@@ -252,7 +252,7 @@ impl Works {
             .collect();
         let mut judgement = None;
         // Models of a round that is over are not checked any more.
-        if let Some(yardstick) = self.yardstick.as_mut().filter(|_| !self.orders.newest.is_past(round)) {
+        if let Some(yardstick) = self.yardstick.as_mut().filter(|_| !self.orders.is_past(round)) {
             let of = |(twin, samples): &(UserId, f64)| Some((&kept.get(twin)?.1[..], *samples));
             let models: Vec<(&[f32], f64)> = self.trained.iter().filter_map(of).collect();
             yardstick.expected = reliability(&yardstick.global, &models);
@@ -274,7 +274,7 @@ impl Works {
         let began = Instant::now();
         let twins = self.learner.twins();
         let models = self.train_twins(&twins, round, fractions);
-        if self.orders.newest.is_past(round) {
+        if self.orders.is_past(round) {
             return Ok(Done::Overtaken { round, model: None });
         }
         let train = began.elapsed();
@@ -321,10 +321,10 @@ impl Works {
         let Some(yardstick) = &self.yardstick else { return Ok(Vec::new()) };
         let mut models = Vec::new();
         for twin in twins {
-            if self.orders.stop.is_ordered() {
+            if self.orders.is_stopped() {
                 return Err(LearnerError("told to stop".into()));
             }
-            if self.orders.newest.is_past(round) {
+            if self.orders.is_past(round) {
                 break;
             }
             if let Some(fractions) = fractions {
