@@ -7,8 +7,9 @@
 //!   global model is at least `alignment`. That takes one's own step as the root of trust, as in Cao et al. 2021, "FLTrust";
 //! - no other naming of the classes may explain the step better than the labels do, by `mislabel_z` standard errors and as many more than
 //!   one explains the verifier's own step better ([`labels`]). That holds for models only that come less far than the verifier's own on
-//!   its samples, and whose steps have less in common with its own than those of honest ones: a cosine below [`EXPECTED_PART`] of what
-//!   its own twins let it expect ([`reliability`]).
+//!   its samples, and whose steps go less far along its own than those of honest ones: less than [`EXPECTED_PART`] of what its own twins
+//!   let it expect ([`reliability`]). Of a step that is longer than its own, up to [`LONGER_MAX`] times, it is the length along its own
+//!   that counts, not the cosine: fewer twins, trained on more of their samples, go further each its own way, and just as far the common one.
 //!
 //! Few samples make honest models worse now and then, by as much as a poisoner's are in other rounds, but point their own way
 //! no more than others': the loss tells the harm, the cosine the intention. Wrong labels do no harm that could be told from chance
@@ -20,6 +21,9 @@ use crate::learning::learner::Examination;
 
 /// Of the cosine to expect, with which a step counts as one that goes with one's own.
 const EXPECTED_PART: f64 = 0.75;
+/// How many times as long as one's own a step may be that few twins with more training explain. Far longer ones have learned what goes
+/// against the global model.
+const LONGER_MAX: f64 = 2.0;
 /// The least that is expected: of few samples, twins tell too little of it.
 const EXPECTED_MIN: f64 = 0.5;
 /// Parameters whose mean is taken at a time.
@@ -71,14 +75,15 @@ impl Yardstick {
                 "its loss here is {after:.3}, that of the global model it began from {before:.3}"
             ));
         }
-        let cosine = self.own.as_deref().map(|own| cosine(&self.global, model, own));
+        let steps = self.own.as_deref().map(|own| Steps::between(&self.global, model, own));
         let least = EXPECTED_PART * self.expected.max(EXPECTED_MIN);
-        if cosine.is_none_or(|cosine| cosine < least)
+        if steps.is_none_or(|steps| steps.along() < least)
             && let Some(fault) = self.mislabelled(examined, bounds)
         {
             return Some(fault);
         }
-        let cosine = cosine.filter(|cosine| after > before && *cosine < bounds.alignment)?;
+        let cosine =
+            steps.map(|steps| steps.cosine).filter(|cosine| after > before && *cosine < bounds.alignment)?;
         Some(format!(
             "it goes another way than what is learned here (cosine {cosine:.2}), and its loss here is {after:.3} after {before:.3}"
         ))
@@ -129,15 +134,31 @@ pub(super) fn reliability(global: &[f32], models: &[(&[f32], f64)]) -> f64 {
     if kept.is_finite() { kept.max(0.0) } else { 0.0 }
 }
 
-/// The cosine between the ways from one point to two others; NaN where one of them is no way at all.
-fn cosine(from: &[f32], one: &[f32], other: &[f32]) -> f64 {
-    let (mut product, mut squares) = (0.0, (0.0, 0.0));
-    for ((from, one), other) in from.iter().zip(one).zip(other) {
-        let (one, other) = (f64::from(one - from), f64::from(other - from));
-        product += one * other;
-        squares = (squares.0 + one * one, squares.1 + other * other);
+/// Another's step from the global model beside one's own.
+#[derive(Debug, Clone, Copy)]
+struct Steps {
+    /// The cosine between the two; NaN where one of them is none at all.
+    cosine: f64,
+    /// The length of the other's over that of one's own.
+    longer: f64,
+}
+
+impl Steps {
+    fn between(global: &[f32], other: &[f32], own: &[f32]) -> Self {
+        let (mut product, mut others, mut owns) = (0.0, 0.0, 0.0);
+        for ((global, other), own) in global.iter().zip(other).zip(own) {
+            let (other, own) = (f64::from(other - global), f64::from(own - global));
+            product += other * own;
+            (others, owns) = (others + other * other, owns + own * own);
+        }
+        let (other, own) = (f64::sqrt(others), f64::sqrt(owns));
+        Self { cosine: product / (other * own), longer: other / own }
     }
-    product / (squares.0.sqrt() * squares.1.sqrt())
+
+    /// How far the other's goes along one's own, which is as long as 1: the cosine, times by how much it is longer.
+    fn along(&self) -> f64 {
+        self.cosine * self.longer.clamp(1.0, LONGER_MAX)
+    }
 }
 
 #[cfg(test)]
@@ -197,6 +218,9 @@ mod tests {
         assert_eq!(fault(&flipped, Bounds { mislabel_z: 1e9, ..BOUNDS }), None);
         // A step back from where the global model has overshot has as much in common with ours as to be expected.
         assert_eq!(held.fault(&[1.5, 1.4], Some(&flipped), BOUNDS), None);
+        // Few twins with much training go far, each its own way: twice as long with a cosine of 0.35. Ever longer ones are not borne.
+        assert_eq!(held.fault(&[1.35, 1.94], Some(&flipped), BOUNDS), None);
+        assert!(held.fault(&[1.55, 5.97], Some(&flipped), BOUNDS).is_some());
         // Whoever comes further than we do is none to learn from.
         let further = Yardstick { after: Some(judged(1.95)), ..held };
         assert_eq!(further.fault(&[1.1, 1.9], Some(&flipped), BOUNDS), None);
@@ -230,7 +254,8 @@ mod tests {
             reliability(&global, &models.iter().map(|model| (&model[..], 3.0)).collect::<Vec<_>>())
         };
         let (one, other) = (steps(1, 20), steps(2, 20));
-        let (found, expected_of) = (cosine(&global, &mean(&one), &mean(&other)), expected(&one));
+        let found = Steps::between(&global, &mean(&other), &mean(&one)).cosine;
+        let expected_of = expected(&one);
         // 1 / (1 + 4/20).
         assert!((expected_of - 0.83).abs() < 0.06 && (found - 0.83).abs() < 0.06, "{expected_of} {found}");
         assert_eq!(expected(&one[..1]), 0.0);
