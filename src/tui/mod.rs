@@ -126,6 +126,7 @@ fn show(name: &str, run_dir: &Path, source: Source, options: Options) -> Result<
     // A recorded run takes no orders: its end of the queue is gone at once.
     let mut orders = sync_channel(1).0;
     let mut player = None;
+    let is_live = matches!(source, Source::Live(_));
     match source {
         Source::Live(client) => {
             orders = start_orders(name.to_owned(), options.read_only, &messages);
@@ -146,16 +147,22 @@ fn show(name: &str, run_dir: &Path, source: Source, options: Options) -> Result<
 
     let frame = frame_time(options.fps.or(settings.fps).unwrap_or(FPS));
     let leave = Loop { model, screen, orders, messages, wants_logs, player, frame }.run(&inbox)?;
-    conclude(name, leave)
+    conclude(name, is_live.then_some(run_dir), leave)
 }
 
-fn conclude(name: &str, leave: Leave) -> Result<u8> {
+/// Says what follows; `recorded` is where, for a run that was live.
+fn conclude(name: &str, recorded: Option<&Path>, leave: Leave) -> Result<u8> {
     match leave {
         Leave::Detach => {
             eprintln!("{name} goes on; `dtwn attach {name}` shows it again, `dtwn down {name}` ends it");
             Ok(exit::OK)
         }
-        Leave::Over => Ok(exit::OK),
+        Leave::Over => {
+            if let Some(run_dir) = recorded {
+                eprintln!("{name} is recorded in {}", run_dir.display());
+            }
+            Ok(exit::OK)
+        }
         Leave::Signal(number) => Ok(exit::SIGNAL_BASE.wrapping_add(number as u8)),
         Leave::TerminalGone => Ok(exit::SIGNAL_BASE.wrapping_add(Signal::SIGHUP as u8)),
         Leave::Broken(what) => {

@@ -126,6 +126,7 @@ fn a_person_watches_disturbs_leaves_returns_and_stops() {
     terminal.wait_for("bs2 back after one restart", restarted);
 
     leave(&terminal, "s");
+    terminal.wait_to_show("is recorded in");
     terminal.wait_for_shell();
     wait_for("the session to end", || (!session.is_alive()).then_some(()));
     terminal.is_as_before();
