@@ -1,5 +1,5 @@
 //! How fast base stations train beside the bare loop, what a round takes besides training and air, whether a base station's memory
-//! stays as it is, how good federated models are beside a central one, and what a bad base station does to them.
+//! stays as it is, how good federated models are beside a central one, what a bad base station does to them, and how often honest ones are refused.
 
 #[path = "training/accuracy.rs"]
 mod accuracy;
@@ -8,6 +8,8 @@ mod common;
 mod memory;
 #[path = "training/poison.rs"]
 mod poison;
+#[path = "training/refusals.rs"]
+mod refusals;
 #[path = "training/round.rs"]
 mod round;
 #[path = "training/speed.rs"]
@@ -34,10 +36,10 @@ struct Arguments {
     /// Only these blocks.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Block>,
-    /// Folder with CIFAR-10's binary files, whole or a part, for accuracy and poison; without it, on the synthetic set.
+    /// Folder with CIFAR-10's binary files, whole or a part, for accuracy, poison and refusals; without it, on the synthetic set.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Rounds of accuracy and poison in place of their own.
+    /// Rounds of accuracy, poison and refusals in place of their own.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(2..=1000))]
     rounds: Option<u64>,
     #[command(flatten)]
@@ -57,6 +59,8 @@ enum Block {
     Accuracy,
     /// What one bad base station of five does to it.
     Poison,
+    /// Honest models that are refused, and ones of other labels.
+    Refusals,
 }
 
 /// What every block gets.
@@ -71,7 +75,7 @@ pub struct Bench {
     pub quick: bool,
     /// CIFAR-10's folder.
     pub data: Option<PathBuf>,
-    /// Rounds of accuracy and poison in place of their own.
+    /// Rounds of accuracy, poison and refusals in place of their own.
     pub rounds: Option<u64>,
 }
 
@@ -146,6 +150,7 @@ fn main() -> Result<()> {
             Block::Memory => memory::measure(&bench, &mut report),
             Block::Accuracy => accuracy::measure(&bench, &mut report),
             Block::Poison => poison::measure(&bench, &mut report),
+            Block::Refusals => refusals::measure(&bench, &mut report),
         };
         done.map_err(|error| format!("{block:?}: {error}"))?;
     }

@@ -21,10 +21,12 @@ use crate::{
     common::{Finished, Rig, Running, wait_for},
 };
 
-/// As little training as is still training.
-pub const FEW: [&str; 16] = [
+/// As little training as is still training, and models of a quarter of the bytes.
+pub const FEW: [&str; 18] = [
     "--set",
     "learning.learner=torch",
+    "--set",
+    "learning.format=int8",
     "--set",
     "learning.fraction=0.04",
     "--set",
@@ -269,7 +271,7 @@ fn a_run_in_which_a_policy_decides_goes_on() {
 fn what_a_bs_has_rounded_off_outlives_its_process() {
     let rig = Rig::as_caller();
     // No round without it: its death must not change what is learned.
-    let more = ["--set", "learning.format=int8", "--set", "learning.min_bs=4"];
+    let more = ["--set", "learning.min_bs=4"];
     let whole = rig.unique_name();
     run(&rig, &whole, "4", &more).ok();
     let expected = digests(&events_of(&rig, &run_dir_of(&rig, &whole)));

@@ -94,8 +94,7 @@ fn training_that_is_slower_than_its_processor_degrades_the_verdict() {
 #[test]
 fn a_live_bs_that_misses_the_deadline_is_late_and_too_few_models_change_nothing() {
     let rig = Rig::as_caller();
-    // Models of a quarter of the bytes leave more of the deadline to a busy machine.
-    let more = ["learning.deadline=10 s", "learning.min_bs=3", "learning.format=int8"];
+    let more = ["learning.deadline=10 s", "learning.min_bs=3"];
     let more: Vec<&str> = more.iter().flat_map(|set| ["--set", set]).collect();
     let session = rig.up(&[&FEW[..], &more].concat());
     let global = |fits: &dyn Fn(&Value) -> bool| {

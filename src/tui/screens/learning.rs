@@ -4,7 +4,7 @@
 //! rounds 12  the last took 2.41s ▁▂▃▅▇
 //! accuracy 53.2% ▁▂▃▅▇  loss 1.234 ▇▅▃▂▁  synthetic, 2.1k samples/s
 //! rejected 1  train 812ms/800ms  upload 206ms/157ms  broadcast 810ms/790ms  verify 10ms/12ms  block 2.5ms/90ms
-//! twins 8  moving 1  moved 3 in 640ms each  age p50 500ms p99 900ms
+//! twins 8  silent 1  moving 1  moved 3, 640ms each  age p50 500ms p99 900ms
 //! ─ Transfers, measured beside predicted ──────────────────
 //! ─ Base stations ────────┬─ Rounds, the newest first ─────
 //! BS    TWINS  p50  LOSS ACC │ ROUND TOOK PREDICTED MISSED BY
@@ -267,7 +267,7 @@ fn where_twins_are(seen: &Seen<'_>) -> Option<Line<'static>> {
     let held: u64 = ages.values().map(|(twins, ..)| u64::from(*twins)).sum();
     let arriving: u64 = learning.arriving.values().map(|twins| u64::from(*twins)).sum();
     let moved = match learning.move_ms() {
-        Some(ms) => format!("{} in {} each", learning.moved, format::ms(ms)),
+        Some(ms) => format!("{}, {} each", learning.moved, format::ms(ms)),
         None => "0".to_owned(),
     };
     let age = format!("p50 {} p99 {}", worst(|age| age.1), worst(|age| age.2));
@@ -277,9 +277,10 @@ fn where_twins_are(seen: &Seen<'_>) -> Option<Line<'static>> {
         .into_iter()
         .flat_map(|(what, figure)| [Span::styled(format!("{what} "), theme.dim()), Span::raw(figure + "  ")]);
     let mut spans: Vec<_> = spans.collect();
+    // First, where the line is never cut: of all this it alone asks for a look.
     let silent = seen.data.run.twins.values().filter(|(_, twin)| twin.age_ms.is_none()).count();
     if silent > 0 {
-        spans.push(Span::styled(format!("never heard of {silent}"), theme.warning()));
+        spans.insert(2, Span::styled(format!("silent {silent}  "), theme.warning()));
     }
     Some(Line::from(spans))
 }
