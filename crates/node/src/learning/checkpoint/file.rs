@@ -12,7 +12,7 @@ use safetensors::{
     tensor::{Dtype, SafeTensorError, TensorView, serialize},
 };
 
-use super::{CheckpointError, Global, Identity, RESIDUAL, TensorLayout, digest};
+use super::{CheckpointError, DIGEST, Global, Identity, RESIDUAL, RESIDUAL_DIGEST, TensorLayout, digest};
 
 /// Version of the layout.
 pub(super) const VERSION: &str = "1";
@@ -142,10 +142,7 @@ impl Raw {
         if let Some(name) = self.names()?.into_iter().find(unknown) {
             return Err(self.other_model(format!("one with {name}"), "one without it".into()));
         }
-        let sealed = digest(&parameters).to_hex().to_string();
-        if self.get("dtwn.digest") != Some(sealed.as_str()) {
-            return Err(CheckpointError::Digest { path: self.path.clone() });
-        }
+        let sealed = self.sealed(DIGEST, &parameters)?;
         let residual = self.residual(layout)?.unwrap_or_default();
         Ok((Global { round: self.round()?, parameters, residual }, sealed))
     }
@@ -169,7 +166,18 @@ impl Raw {
             let why = format!("{RESIDUAL} holds {} numbers where the model has {expected}", values.len());
             return Err(CheckpointError::Damaged { path: self.path.clone(), why });
         }
-        self.finite(RESIDUAL, values).map(Some)
+        let values = self.finite(RESIDUAL, values)?;
+        self.sealed(RESIDUAL_DIGEST, &values)?;
+        Ok(Some(values))
+    }
+
+    /// The digest of numbers in hexadecimal, which must be the one that is named under a key.
+    fn sealed(&self, key: &str, values: &[f32]) -> Result<String, CheckpointError> {
+        let sealed = digest(values).to_hex().to_string();
+        match self.get(key) == Some(sealed.as_str()) {
+            true => Ok(sealed),
+            false => Err(CheckpointError::Digest { path: self.path.clone() }),
+        }
     }
 
     fn finite(&self, tensor: &str, values: Vec<f32>) -> Result<Vec<f32>, CheckpointError> {

@@ -10,7 +10,8 @@
 //!
 //! Metadata, all text: `dtwn.checkpoint` (the version of this layout), `dtwn.kind` (`global` or `residual`), `dtwn.round`,
 //! `dtwn.fingerprint` (of the topology), `dtwn.seed`, `dtwn.dataset`, `dtwn.digest` (BLAKE3 of the parameters as they travel,
-//! little-endian f32 in the order of the tensors' names), `dtwn.version` (of the program).
+//! little-endian f32 in the order of the tensors' names), `dtwn.residual_digest` (the same of what was rounded off), `dtwn.version` (of
+//! the program).
 //!
 //! Optimisers begin anew for every twin in every round, so there is no state of theirs to keep.
 
@@ -34,6 +35,9 @@ use shelf::rounds_in;
 
 /// The tensor with what was rounded off.
 const RESIDUAL: &str = "dtwn.residual";
+/// Under which a file names the digests of its parameters and of its [`RESIDUAL`].
+const DIGEST: &str = "dtwn.digest";
+const RESIDUAL_DIGEST: &str = "dtwn.residual_digest";
 /// The folder within a node's state.
 pub const FOLDER: &str = "checkpoints";
 
@@ -79,8 +83,8 @@ pub enum CheckpointError {
         /// Here.
         expected: String,
     },
-    /// Parameters that are not those that its digest was taken of.
-    #[error("{} is damaged: its parameters have another digest than its metadata say", path.display())]
+    /// Numbers that are not those that their digest was taken of.
+    #[error("{} is damaged: its numbers have another digest than its metadata say", path.display())]
     Digest {
         /// The file.
         path: PathBuf,
@@ -134,6 +138,12 @@ impl Global {
     #[must_use]
     pub fn digest(&self) -> blake3::Hash {
         digest(&self.parameters)
+    }
+
+    /// What its file names, key and digest.
+    fn digests(&self) -> Vec<(&'static str, blake3::Hash)> {
+        let residual = (!self.residual.is_empty()).then(|| (RESIDUAL_DIGEST, digest(&self.residual)));
+        [(DIGEST, self.digest())].into_iter().chain(residual).collect()
     }
 }
 

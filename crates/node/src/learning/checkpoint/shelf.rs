@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    CheckpointError, FOLDER, Global, Identity, RESIDUAL, TensorLayout,
+    CheckpointError, FOLDER, Global, Identity, RESIDUAL, RESIDUAL_DIGEST, TensorLayout, digest,
     file::{Part, Raw, VERSION, bytes_of, pack, split, write_whole},
 };
 
@@ -41,8 +41,7 @@ impl Shelf {
         if !global.residual.is_empty() {
             tensors.push((RESIDUAL, vec![global.residual.len()], &residual));
         }
-        let digest = global.digest().to_hex().to_string();
-        self.write(global.round, "global", tensors, Some(digest))
+        self.write(global.round, "global", tensors, &global.digests())
     }
 
     /// Writes what a BS rounded off in a round, as [`save`](Self::save).
@@ -51,7 +50,8 @@ impl Shelf {
     /// [`CheckpointError::Write`].
     pub fn save_residual(&self, round: u64, residual: &[f32]) -> Result<(), CheckpointError> {
         let bytes = bytes_of(residual);
-        self.write(round, "residual", vec![(RESIDUAL, vec![residual.len()], &bytes)], None)
+        let sealed = (RESIDUAL_DIGEST, digest(residual));
+        self.write(round, "residual", vec![(RESIDUAL, vec![residual.len()], &bytes)], &[sealed])
     }
 
     /// The newest global model that is whole, and why newer ones are not; `None` when there is none.
@@ -99,7 +99,7 @@ impl Shelf {
         round: u64,
         kind: &str,
         tensors: Vec<Part<'_, '_>>,
-        digest: Option<String>,
+        digests: &[(&str, blake3::Hash)],
     ) -> Result<(), CheckpointError> {
         let path = self.dir.join(file_name(round));
         let fail = |source| CheckpointError::Write { path: path.clone(), source };
@@ -112,7 +112,7 @@ impl Shelf {
             ("dtwn.dataset".to_owned(), self.identity.dataset.clone()),
             ("dtwn.version".to_owned(), dtwn_proto::VERSION.to_owned()),
         ]);
-        metadata.extend(digest.map(|digest| ("dtwn.digest".to_owned(), digest)));
+        metadata.extend(digests.iter().map(|(key, digest)| ((*key).to_owned(), digest.to_hex().to_string())));
         let bytes = pack(tensors, metadata).map_err(fail)?;
         fs::create_dir_all(&self.dir).map_err(fail)?;
         write_whole(&path, &bytes).map_err(fail)?;
