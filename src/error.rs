@@ -83,6 +83,11 @@ pub enum Error {
     #[diagnostic(help("without --resume a run begins with an untrained model"))]
     Checkpoint(#[from] dtwn_node::learning::checkpoint::CheckpointError),
 
+    /// What a base station noted of its twins and that cannot be gone on from.
+    #[error(transparent)]
+    #[diagnostic(help("without --resume every twin is where the topology has it"))]
+    Twins(#[from] dtwn_node::twins::store::StoreError),
+
     /// A checkpoint of another network.
     #[error("cannot go on from a run of another network: {source}")]
     #[diagnostic(help("{differs}; leave the topology out to take that of the run"))]
@@ -209,6 +214,7 @@ impl Error {
             | Self::Policy(_)
             | Self::Data(_)
             | Self::Checkpoint(_)
+            | Self::Twins(_)
             | Self::OtherNetwork { .. }
             | Self::Deploy(_)
             | Self::Machine { .. }

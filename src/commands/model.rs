@@ -170,18 +170,32 @@ fn differences(run_dir: &Path, plan: &Plan) -> Result<String> {
 ///
 /// # Errors
 /// When something cannot be read or written.
-pub fn take_over(origin: &Origin, run_dir: &Path) -> Result<()> {
+pub fn take_over(origin: &Origin, run_dir: &Path, plan: &Plan) -> Result<()> {
     let state = origin.run_dir.join("state");
     for node in entries(&state)? {
         let target = run_dir.join("state").join(node.file_name());
         for part in entries(&node.path())? {
             let name = part.file_name();
             if name == checkpoint::FOLDER || name == store::FOLDER {
-                copy(entries(&part.path())?, &target.join(name))?;
+                let folder = target.join(&name);
+                copy(entries(&part.path())?, &folder)?;
+                if name == store::FOLDER {
+                    rewind(&folder, origin.round, plan)?;
+                }
             } else if name.to_string_lossy().starts_with("chain.") {
                 copy(vec![part], &target)?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Has a base station begin with the round after `round`, whichever it had come to.
+fn rewind(folder: &Path, round: u64, plan: &Plan) -> Result<()> {
+    let store = store::Store::open(folder)?;
+    if let Some(mut ledger) = store.ledger(plan.user_count())? {
+        ledger.rewind(round);
+        store.save(&ledger)?;
     }
     Ok(())
 }

@@ -203,7 +203,7 @@ fn prepare_run_dir(
     }
     write(RunFiles::topology(&run_dir), topology.render()?)?;
     if let Some(origin) = &origin {
-        model::take_over(origin, &run_dir)?;
+        model::take_over(origin, &run_dir, plan)?;
     }
     let options = Options {
         rounds: args.rounds,

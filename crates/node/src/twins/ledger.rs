@@ -78,6 +78,17 @@ impl Durable {
         Self { round: 0, entries: owners.iter().map(entry).collect(), pacts: BTreeMap::new() }
     }
 
+    /// For a run that goes on from the model of an earlier round: the next one is not begun, and whoever owns a twin trains it there.
+    /// Else nobody would train one that moved in a round which is done again.
+    pub fn rewind(&mut self, round: u64) {
+        self.round = self.round.min(round);
+        for entry in &mut self.entries {
+            if let Custody::Owner { from_round } | Custody::Granted { from_round, .. } = &mut entry.custody {
+                *from_round = (*from_round).min(round + 1);
+            }
+        }
+    }
+
     /// Whether something of a twin is here that is still needed.
     #[must_use]
     pub fn keeps(&self, twin: u32) -> bool {

@@ -277,6 +277,30 @@ fn the_old_owner_trains_until_it_lets_go_and_the_new_one_from_the_next_round() {
 }
 
 #[test]
+fn a_run_that_goes_on_from_an_earlier_round_has_every_twin_trained_in_the_next() {
+    let mut durable = Durable::first(0, &[Some(0), Some(0), Some(0), Some(1)]);
+    durable.round = 6;
+    durable.entries[1].custody = Custody::Owner { from_round: 7 };
+    durable.entries[2].custody = Custody::Granted { to: 1, from_round: 7 };
+    let custody = |durable: &Durable| durable.entries.iter().map(|entry| entry.custody).collect::<Vec<_>>();
+    let mut rewound = durable.clone();
+    rewound.rewind(5);
+    let expected = [
+        Custody::Owner { from_round: 0 },
+        Custody::Owner { from_round: 6 },
+        Custody::Granted { to: 1, from_round: 6 },
+        Custody::Elsewhere { gave_to: None },
+    ];
+    assert_eq!((rewound.round, &custody(&rewound)[..]), (5, &expected[..]));
+    let ledger = Ledger::new(0, 2, rewound, vec![Some(0), Some(0), Some(0), Some(1)]);
+    assert_eq!(ledger.trains(6).collect::<Vec<_>>(), [0, 1]);
+    // Nothing is put off where the run had come no further.
+    let mut same = durable.clone();
+    same.rewind(6);
+    assert_eq!(same, durable);
+}
+
+#[test]
 fn what_makes_no_sense_changes_nothing() {
     let mut world = World::new();
     let before = world.disks[0].clone();
