@@ -95,9 +95,13 @@ pub fn run(args: &CalibrateArgs) -> Result<u8> {
     for fraction in &fractions {
         let mut topology = topology.clone();
         topology.learning.fraction = *fraction;
-        let samples = weights(&Plan::new(&topology)?).iter().sum();
         let first = topology.run.seed;
-        jobs.extend((first..first + seeds).map(|seed| Job { fraction: *fraction, seed, samples }));
+        for seed in first..first + seeds {
+            // It deals the samples, too.
+            topology.run.seed = seed;
+            let samples = weights(&Plan::new(&topology)?).iter().sum();
+            jobs.push(Job { fraction: *fraction, seed, samples });
+        }
     }
     let mut whole = topology.clone();
     whole.learning.fraction = 1.0;
@@ -233,6 +237,13 @@ fn train(
     command.envs(dtwn_node::learning::ENVIRONMENT);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut worker = command.spawn().map_err(Error::file("start", program))?;
+    // Beside its words: it waits where nobody takes its complaints.
+    let stderr = worker.stderr.take();
+    let complaint = std::thread::spawn(move || {
+        let mut text = String::new();
+        stderr.map(|mut stderr| stderr.read_to_string(&mut text));
+        text
+    });
     let (mut dataset, mut accuracies) = (String::new(), Vec::new());
     for line in worker.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines) {
         let line = line.map_err(Error::file("read from", "dtwn-agent"))?;
@@ -244,11 +255,8 @@ fn train(
         dataset = said.dataset;
         accuracies.extend(said.test_accuracy);
     }
-    let mut complaint = String::new();
-    if let Some(mut stderr) = worker.stderr.take() {
-        let _ = stderr.read_to_string(&mut complaint);
-    }
     let status = worker.wait().map_err(Error::file("wait for", program))?;
+    let complaint = complaint.join().unwrap_or_default();
     match accuracies.last() {
         Some(&accuracy) if status.success() && accuracies.len() as u64 == rounds + 1 => {
             let Job { fraction, seed, samples } = *job;
@@ -277,7 +285,7 @@ fn print(outcome: &Outcome, cost: &Cost) -> Result<()> {
         let reached: Vec<f64> = group.iter().map(|one| 100.0 * one.accuracy).collect();
         let mean = reached.iter().sum::<f64>() / reached.len() as f64;
         let (low, high) = reached.iter().fold((f64::MAX, f64::MIN), |(l, h), a| (l.min(*a), h.max(*a)));
-        let samples = group[0].samples;
+        let samples = group.iter().map(|one| one.samples).sum::<f64>() / group.len() as f64;
         print_line(&format!(
             "{:>7.3} {samples:>15.0} {:>20} {:>7.2} %",
             group[0].fraction,
