@@ -147,6 +147,11 @@ impl Session {
             let why = "nothing is trained in this run: the topology needs `[learning] learner = \"torch\"`";
             return Err(Error::Refused(why.into()));
         }
+        if self.plan.topology().learning.poison.get(name) == Some(&Poison::LabelFlip) {
+            let why =
+                "has had the labels of its twins turned since the start of the run: no order changes that";
+            return Err(Error::Refused(format!("{name} {why}; leave it out of [learning.poison]")));
+        }
         if let Some(kind) = kind.as_ref().filter(|kind| Poison::live(kind).is_none()) {
             let known: Vec<_> = Poison::LIVE.map(Poison::name).into();
             let help = "`label-flip` has to be in the topology ([learning.poison]), as twins get their data at the start";

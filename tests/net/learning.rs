@@ -496,9 +496,12 @@ fn data_that_cannot_be_learned_from_is_refused_before_anything_starts() {
 #[test]
 fn a_bs_can_be_poisoned_and_cured_while_the_run_goes_on() {
     let rig = Rig::as_caller();
-    let session = rig.up(&FEW);
+    let session = rig.up(&[&FEW[..], &["--set", "learning.poison.bs4=label-flip"]].concat());
     session.wait_for_event("global_model", |what| what["round"] == 1);
     rig.run(["poison", "bs3", "label-flip", "-s", &session.name]).code(1).says("has to be in the topology");
+    for kind in ["none", "noise"] {
+        rig.run(["poison", "bs4", kind, "-s", &session.name]).code(1).says("no order changes that");
+    }
     session.verb(&["poison", "bs3", "nan"]).ok();
     let told = session.wait_for_event("node_poisoned", |what| what["node"] == "bs3");
     assert_eq!(told["what"]["kind"], "nan");
