@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use dtwn_proto::event::{ChainBlock, GlobalModel, LocalModel, Round, Transfer, TwinMoved, Verification};
+use dtwn_proto::event::{
+    ChainBlock, GlobalModel, LocalModel, Round, TrainingLeft, Transfer, TwinMoved, Verification,
+};
 
 use super::outcomes::Outcomes;
 
@@ -175,6 +177,10 @@ impl LearningState {
         self.locals.insert(node.to_owned(), model.clone());
     }
 
+    pub(super) fn left(&mut self, left: &TrainingLeft) {
+        self.overruns += u64::from(left.overrun_ms > 0.0);
+    }
+
     pub(super) fn sent(&mut self, transfer: &Transfer) {
         let (measured, predicted) = (transfer.measured_ms, transfer.predicted_ms);
         match transfer.kind.as_str() {
@@ -333,6 +339,21 @@ mod tests {
         assert_eq!(upload, ("upload", Some(15.0), Some(9.0)));
         assert_eq!(broadcast, ("broadcast", Some(50.0), Some(30.0)));
         assert_eq!(block, ("block", Some(4.0), Some(3.0)));
+    }
+
+    #[test]
+    fn training_that_was_left_counts_as_an_overrun_and_as_nothing_else() {
+        let mut state = LearningState::default();
+        let left = |overrun_ms| TrainingLeft {
+            round: 2,
+            samples: 100,
+            train_ms: 500.0,
+            predicted_ms: 500.0 - overrun_ms,
+            overrun_ms,
+        };
+        state.left(&left(0.0));
+        state.left(&left(20.0));
+        assert_eq!((state.overruns, state.samples, state.locals.len()), (1, 0, 0));
     }
 
     #[test]

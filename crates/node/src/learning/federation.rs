@@ -69,6 +69,10 @@ impl Federation {
     /// # Errors
     /// When a learner cannot be made (no data, say), or no thread can be started.
     pub fn new(plan: &Plan, make: MakeLearner, at_once: usize) -> Result<(Self, Global), LearnerError> {
+        // Without a network nothing comes later: BSs have all samples from the beginning.
+        let mut topology = plan.topology().clone();
+        topology.twins.preload = true;
+        let plan = &Plan::new(&topology).map_err(LearnerError::of)?;
         let start = |node: &NodePlan| match Worker::start(plan, node, make) {
             Ok((worker, done)) => Ok(Station(worker, done)),
             Err(error) => Err(LearnerError(format!("no thread for {}: {error}", node.name))),
@@ -138,7 +142,7 @@ impl Federation {
         let loss = locals.iter().map(|local| local.loss * local.samples as f64).sum::<f64>();
         let train = locals.iter().map(|local| local.train).sum();
         let bodies = models.iter().map(|(bs, weight, local)| (*bs, local.body.clone(), *weight)).collect();
-        let made = self.make(Job::Finish { round, models: bodies })?;
+        let made = self.make(Job::Finish { round, models: bodies, least: 1 })?;
         Ok(Global { samples, loss: loss / samples.max(1) as f64, train, ..made })
     }
 
@@ -187,7 +191,7 @@ impl Station {
 }
 
 fn unasked(done: &Done) -> LearnerError {
-    LearnerError(format!("an answer to no question: {done:?}"))
+    LearnerError(format!("an answer to no question: {}", done.kind()))
 }
 
 #[cfg(test)]
@@ -245,6 +249,18 @@ mod tests {
                     [[users]]\nid = \"ug3\"\ncount = 1\naround = \"bs3\"\n";
         Plan::new(&topology::parse("test.toml", text.into(), &Overrides::default()).unwrap().topology)
             .unwrap()
+    }
+
+    #[test]
+    fn what_would_come_over_the_air_is_there_from_the_beginning() {
+        let make: MakeLearner = |plan, node| Ok(Box::new(Toy(twins_of(plan, node))));
+        let with = plan();
+        let mut topology = with.topology().clone();
+        topology.twins.preload = false;
+        let without = Plan::new(&topology).unwrap();
+        let [one, other] =
+            [&with, &without].map(|plan| Federation::new(plan, make, 1).unwrap().0.round(None).unwrap());
+        assert_eq!((one.digest, one.samples), (other.digest, other.samples));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The models that a BS holds: its own last one, and those of others in the rounds that are open. Without clock or sockets.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -21,7 +21,8 @@ pub(super) struct Model {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    others: HashMap<ModelDigest, Model>,
+    /// By round and owner, each with its digest: whoever sends a copy of another's model, and then another one, takes nothing away.
+    others: BTreeMap<(u64, usize), (ModelDigest, Model)>,
     own: Option<(ModelDigest, Model)>,
 }
 
@@ -29,13 +30,12 @@ impl Held {
     /// A round begins from a global model of so many bytes: everything older is of no use any more, and neither is what has another
     /// length, as models may that came before any global one.
     pub(super) fn open(&mut self, round: u64, bytes: usize) {
-        self.others.retain(|_, model| model.round >= round && model.body.len() == bytes);
+        self.others.retain(|_, (_, model)| model.round >= round && model.body.len() == bytes);
     }
 
     /// Holds another BS's model, in the place of any other of the same BS and round: so many are held, and no more.
     pub(super) fn keep(&mut self, digest: ModelDigest, model: Model) {
-        self.others.retain(|_, other| (other.round, other.owner) != (model.round, model.owner));
-        self.others.insert(digest, model);
+        self.others.insert((model.round, model.owner), (digest, model));
     }
 
     /// Holds our own model, in the place of the one before.
@@ -50,7 +50,7 @@ impl Held {
 
     /// Another BS's model.
     pub(super) fn get(&self, digest: &ModelDigest) -> Option<&Model> {
-        self.others.get(digest)
+        self.others.values().find(|(of, _)| of == digest).map(|(_, model)| model)
     }
 
     /// Anybody's model: its owner's position, and the message that carries it.
@@ -76,11 +76,19 @@ mod tests {
         let first = model(5, 1, "first");
         let models = [first.clone(), model(5, 2, "other"), model(6, 1, "later"), model(5, 1, "again")];
         models.iter().for_each(|(digest, model)| held.keep(*digest, model.clone()));
-        assert_eq!(models.map(|(digest, _)| held.get(&digest).is_some()), [false, true, true, true]);
+        assert_eq!(
+            models.each_ref().map(|(digest, _)| held.get(digest).is_some()),
+            [false, true, true, true]
+        );
         assert!(held.find(&first.0).is_none());
         // A round of models as long as "later" begins.
         held.open(6, 5);
         assert_eq!(held.others.len(), 1);
+        // A copy of it under another name goes, and it stays.
+        let later = &models[2];
+        held.keep(later.0, Model { owner: 3, ..later.1.clone() });
+        held.keep([9; 32], model(6, 3, "other").1);
+        assert_eq!(held.get(&later.0).map(|model| model.owner), Some(1));
         held.open(6, 6);
         assert_eq!(held.others.len(), 0);
     }

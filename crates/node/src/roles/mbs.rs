@@ -158,6 +158,14 @@ impl Harvest {
     fn weigh(&mut self, weights: &[f64], least: usize) -> Result<(), usize> {
         // A BS from which the last twin is on its way may still have trained it; Eq. 5 gives that no weight.
         self.accepted.retain(|bs, _| weights.get(*bs).is_some_and(|weight| *weight > 0.0));
+        self.require(least)
+    }
+
+    /// Leaves no model where they are fewer than there have to be.
+    ///
+    /// # Errors
+    /// How many they were.
+    fn require(&mut self, least: usize) -> Result<(), usize> {
         let good = self.accepted.len();
         if good >= least {
             return Ok(());
@@ -180,6 +188,24 @@ struct Here {
     message: Bytes,
     body: Bytes,
     digest: [u8; 32],
+}
+
+/// What a BS has delivered in a round: its first model and its newest. One that was killed and has trained again may come with another
+/// one than it has on record.
+#[derive(Default)]
+struct Delivered(Vec<Here>);
+
+impl Delivered {
+    fn add(&mut self, model: Here) {
+        if self.find(&model.digest).is_none() {
+            self.0.truncate(1);
+            self.0.push(model);
+        }
+    }
+
+    fn find(&self, digest: &[u8; 32]) -> Option<&Here> {
+        self.0.iter().find(|model| model.digest == *digest)
+    }
 }
 
 impl Rounds {
@@ -247,17 +273,22 @@ impl Rounds {
         let weights = learner::weights_under(&self.node.plan, &self.node.association.now());
         let least = self.node.plan.topology().learning.min_bs as usize;
         if let Err(good) = harvest.weigh(&weights, least) {
-            let unattested = match harvest.unattested {
-                0 => String::new(),
-                some => format!(" and {some} that were not attested in time"),
-            };
-            let text = format!(
-                "round {round} brought {good} good models{unattested}, fewer than learning.min_bs = {least}: the global model stays"
-            );
-            self.node.reporter.event(What::Notice { level: Level::Warning, text });
+            self.too_few(round, good, harvest.unattested);
         }
         let models = harvest.accepted.iter().map(|(bs, body)| (*bs, body.clone(), weights[*bs])).collect();
-        self.work(Job::Finish { round, models }, harvest).await
+        self.work(Job::Finish { round, models, least }, harvest).await
+    }
+
+    fn too_few(&self, round: u64, good: usize, unattested: usize) {
+        let unattested = match unattested {
+            0 => String::new(),
+            some => format!(" and {some} that were not attested in time"),
+        };
+        let least = self.node.plan.topology().learning.min_bs;
+        let text = format!(
+            "round {round} brought {good} good models{unattested}, fewer than learning.min_bs = {least}: the global model stays"
+        );
+        self.node.reporter.event(What::Notice { level: Level::Warning, text });
     }
 
     /// Has a job done that ends in a global model, and reports that.
@@ -275,13 +306,21 @@ impl Rounds {
                 (round, body, digest, judgement, refused, aggregate, restored)
             }
             Some(Done::Failed(why)) => return Err(AgentError::Learning(why)),
-            Some(other) => return Err(AgentError::Learning(format!("an answer to no question: {other:?}"))),
+            Some(other) => {
+                return Err(AgentError::Learning(format!("an answer to no question: {}", other.kind())));
+            }
             None => return Err(AgentError::Learning("its thread has ended".into())),
         };
         let name = |bs: &usize| self.names[*bs].clone();
         for (bs, why) in &refused {
             tracing::warn!(bs = self.names[*bs], why, "refused a model");
             harvest.refuse(*bs);
+        }
+        let least = self.node.plan.topology().learning.min_bs as usize;
+        if !refused.is_empty()
+            && let Err(good) = harvest.require(least)
+        {
+            self.too_few(round, good, harvest.unattested);
         }
         let dataset =
             if self.node.plan.topology().learning.data.is_some() { "cifar-10" } else { "synthetic" };
@@ -325,7 +364,7 @@ impl Rounds {
         let stations = self.names.len();
         let counts = self.node.association.now().association.counts(stations);
         self.muster.open(counts.iter().map(|twins| *twins > 0));
-        let mut here: BTreeMap<usize, Here> = BTreeMap::new();
+        let mut here: BTreeMap<usize, Delivered> = BTreeMap::new();
         let mut presence = tokio::time::interval(PRESENCE);
         presence.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let clock = self.node.clock;
@@ -350,14 +389,14 @@ impl Rounds {
         let unattested =
             here.keys().filter(|bs| matches!(stands[**bs], Stand::Missing | Stand::Pending)).count();
         here.retain(|bs, _| stands[*bs] == Stand::Good);
-        let accepted = here.into_iter().map(|(bs, here)| (bs, here.body)).collect();
+        let body = |bs: usize, here: &Delivered| Some(self.counted(bs, round, here)?.body.clone());
+        let accepted = here.iter().filter_map(|(bs, here)| Some((*bs, body(*bs, here)?))).collect();
         Harvest { accepted, rejected: of(Stand::Bad), late, unattested, duration_ms }
     }
 
     /// How it stands with a BS's model of a round. Where the chain does not verify, a model that is here is good.
-    fn stand(&self, bs: usize, round: u64, here: Option<&Here>) -> Stand {
-        let learning = &self.node.plan.topology().learning;
-        let Some(chain) = self.chain.as_ref().filter(|_| learning.trains() && learning.verify) else {
+    fn stand(&self, bs: usize, round: u64, here: Option<&Delivered>) -> Stand {
+        let Some(chain) = self.verifying() else {
             return if here.is_some() { Stand::Good } else { Stand::Missing };
         };
         let state = chain.state();
@@ -370,13 +409,26 @@ impl Rounds {
             (ModelStatus::Pending, Some(_)) => Stand::Pending,
             // What is here must be what was attested.
             (ModelStatus::Passed | ModelStatus::Awarded, Some(here)) => {
-                if here.digest == record.body.digest.0 { Stand::Good } else { Stand::Bad }
+                if here.find(&record.body.digest.0).is_some() { Stand::Good } else { Stand::Bad }
             }
         }
     }
 
+    /// The chain, where it says which models count.
+    fn verifying(&self) -> Option<&ChainHandle> {
+        let learning = &self.node.plan.topology().learning;
+        self.chain.as_ref().filter(|_| learning.trains() && learning.verify)
+    }
+
+    /// Of what a BS has delivered, what is on record, or the newest where the chain does not verify.
+    fn counted<'h>(&self, bs: usize, round: u64, here: &'h Delivered) -> Option<&'h Here> {
+        let Some(chain) = self.verifying() else { return here.0.last() };
+        let digest = chain.state().accounts.get(bs)?.model(round)?.body.digest.0;
+        here.find(&digest)
+    }
+
     /// What came: a model of this round, which is kept, or something that a BS asks or tells.
-    fn take(&mut self, round: u64, letter: Letter, here: &mut BTreeMap<usize, Here>) {
+    fn take(&mut self, round: u64, letter: Letter, here: &mut BTreeMap<usize, Delivered>) {
         let Letter { bs, header, body, incoming } = letter;
         let from = incoming.from.as_str();
         match header {
@@ -389,7 +441,7 @@ impl Rounds {
                 // A model of an earlier round came too late for it, and is no use for this one.
                 if header.round == round {
                     let (message, digest) = (incoming.body, header.digest);
-                    here.insert(bs, Here { message, body, digest });
+                    here.entry(bs).or_default().add(Here { message, body, digest });
                 }
             }
             Header::Join => {
@@ -402,9 +454,9 @@ impl Rounds {
             }
             Header::Trains { round: of, anything } if of == round => self.muster.trains(bs, anything),
             Header::WantModel { digest } => {
-                if let Some((owner, found)) = here.iter().find(|(_, here)| here.digest == digest) {
-                    let message = found.message.clone();
-                    self.courier.send(incoming.from, &self.names[*owner], message);
+                let found = here.iter().find_map(|(owner, here)| Some((*owner, here.find(&digest)?)));
+                if let Some((owner, model)) = found {
+                    self.courier.send(incoming.from, &self.names[owner], model.message.clone());
                 }
             }
             // Letters of other kinds are not held.
@@ -452,10 +504,27 @@ mod tests {
         assert_eq!(enough.weigh(&weights, 2), Ok(()));
         assert_eq!(accepted(&enough), [0, 3]);
         enough.refuse(0);
-        assert_eq!((accepted(&enough), enough.rejected), (vec![3], vec![0, 2]));
+        assert_eq!(enough.require(1), Ok(()));
+        assert_eq!((accepted(&enough), &enough.rejected), (vec![3], &vec![0, 2]));
+        assert_eq!(enough.require(2), Err(1));
+        assert!(enough.accepted.is_empty());
         let mut too_few = harvest();
         assert_eq!(too_few.weigh(&weights, 3), Err(2));
         assert_eq!((accepted(&too_few), too_few.rejected), (vec![], vec![2]));
+    }
+
+    #[test]
+    fn a_model_that_was_attested_is_not_lost_to_one_that_came_later() {
+        let model = |text: &'static str| Here {
+            message: Bytes::from(text),
+            body: Bytes::from(text),
+            digest: *blake3::hash(text.as_bytes()).as_bytes(),
+        };
+        let mut delivered = Delivered::default();
+        ["first", "second", "first", "third"].into_iter().for_each(|text| delivered.add(model(text)));
+        let is_here = |text| delivered.find(&model(text).digest).is_some();
+        assert_eq!(["first", "second", "third"].map(is_here), [true, false, true]);
+        assert_eq!(delivered.0.len(), 2);
     }
 
     #[tokio::test]

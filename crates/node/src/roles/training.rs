@@ -16,7 +16,7 @@ use dtwn_model::{
     units::Hertz,
 };
 use dtwn_proto::{
-    event::{Level, LocalModel, Verification, What},
+    event::{Level, LocalModel, TrainingLeft, Verification, What},
     node::ModelHeader,
 };
 use tokio::{sync::broadcast, time::Instant};
@@ -89,14 +89,16 @@ pub(super) struct Training {
     /// The round that was opened last.
     opened: u64,
     held: Held,
-    /// Models that were handed to the thread to be checked.
-    asked: HashSet<ModelDigest>,
+    /// Models that were handed to the thread to be checked, by owner: two may have the same, one of them a copy.
+    asked: HashSet<(usize, ModelDigest)>,
     jobs: Jobs,
     wanted: Wanted,
     predictor: Predictor,
     began_ns: u64,
     /// f in this round.
     cpu: Option<Hertz>,
+    /// f in the round before.
+    cpu_before: Option<Hertz>,
     waiting: Option<Waiting>,
     /// What is told of our model that has gone, once it has been judged.
     unreported: Option<LocalModel>,
@@ -136,6 +138,7 @@ impl Training {
             predictor: Predictor::new(std::sync::Arc::clone(&node.association)),
             began_ns: 0,
             cpu: node.me().cpu,
+            cpu_before: None,
             waiting: None,
             unreported: None,
             judged: None,
@@ -187,12 +190,12 @@ impl Training {
         round: u64,
         global: Bytes,
     ) -> bool {
-        self.cpu = cpu.or(node.me().cpu);
+        self.cpu_before = std::mem::replace(&mut self.cpu, cpu.or(node.me().cpu));
         self.opened = round;
         self.worker.begin(round);
         self.held.open(round, global.len());
         let held = &self.held;
-        self.asked.retain(|digest| held.get(digest).is_some());
+        self.asked.retain(|(_, digest)| held.get(digest).is_some());
         self.wanted = Wanted::default();
         self.waiting = None;
         self.idle = None;
@@ -314,6 +317,7 @@ impl Training {
             Done::Trained { round, body, twins: trained, samples, loss, train, aggregate } => {
                 self.jobs.trained(round);
                 if round < current {
+                    self.left(node, round, samples, train);
                     return None;
                 }
                 let spent_ns = node.clock.now_ns().saturating_sub(self.began_ns);
@@ -378,6 +382,10 @@ impl Training {
             Done::Overtaken { round, model } => {
                 self.jobs.answered(model.map_or(Asked::Train(round), Asked::Verify));
             }
+            Done::Left { round, samples, train } => {
+                self.jobs.answered(Asked::Train(round));
+                self.left(node, round, samples, train);
+            }
             Done::Failed(why) => {
                 notice(node, Level::Error, format!("learning: {why}"));
                 self.failure = why;
@@ -390,6 +398,16 @@ impl Training {
             Done::Global { .. } => {}
         }
         None
+    }
+
+    /// Tells by how much training that no round waits for any more was too slow.
+    fn left(&self, node: &Node, round: u64, samples: u64, train: Duration) {
+        let paced = node.plan.topology().learning.compute == Compute::Paced;
+        let train_ms = emulated_ms(node, train);
+        let predicted_ms = 1000.0 * predicted_s(node, self.cpu_before, samples);
+        let overrun_ms = if paced { (train_ms - predicted_ms).max(0.0) } else { 0.0 };
+        let left = TrainingLeft { round, samples, train_ms, predicted_ms, overrun_ms };
+        node.reporter.event(What::TrainingLeft(left));
     }
 
     /// Tells of our model once it has gone and has been judged, whichever is later.
@@ -434,14 +452,17 @@ impl Training {
                 continue;
             };
             let digest = record.body.digest.0;
-            if record.passed.contains(&me) || record.failed.contains(&me) || self.asked.contains(&digest) {
+            if record.passed.contains(&me)
+                || record.failed.contains(&me)
+                || self.asked.contains(&(owner, digest))
+            {
                 continue;
             }
             match self.held.get(&digest) {
                 Some(kept) if kept.round == record.round => {
                     let job = Job::Verify { round: record.round, owner, digest, body: kept.body.clone() };
                     if self.worker.ask(job) {
-                        self.asked.insert(digest);
+                        self.asked.insert((owner, digest));
                         self.jobs.ask(Asked::Verify(digest));
                     }
                 }

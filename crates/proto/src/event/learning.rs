@@ -37,6 +37,21 @@ pub struct LocalModel {
     pub overrun_ms: f64,
 }
 
+/// A BS has left a round's training, as the round was over before it had come to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TrainingLeft {
+    /// Of which round.
+    pub round: u64,
+    /// Samples that went through before, those of every pass counted.
+    pub samples: u64,
+    /// Emulated milliseconds that these took.
+    pub train_ms: f64,
+    /// Eq. 12's prediction of the same.
+    pub predicted_ms: f64,
+    /// Emulated milliseconds by which the machine was slower than the BS's processor would have been; 0 when it kept up.
+    pub overrun_ms: f64,
+}
+
 /// A BS has checked another's model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verification {

@@ -78,6 +78,8 @@ pub enum Job {
         round: u64,
         /// Models, each with its owner's position and weight, in the order of the positions.
         models: Vec<(usize, Bytes, f64)>,
+        /// With fewer that are models the global one stays as it is.
+        least: usize,
     },
 }
 
@@ -163,12 +165,21 @@ pub enum Done {
         /// BLAKE3 of the body.
         digest: [u8; 32],
     },
-    /// Training, or the check of the model with a digest, was left when a newer round began, as nothing would have come of it.
+    /// Training, or the check of the model with a digest, was not begun, as a newer round had: nothing would have come of it.
     Overtaken {
         /// For which round it was.
         round: u64,
         /// Which model was to be checked; `None` where training was asked for.
         model: Option<[u8; 32]>,
+    },
+    /// Training was left when a newer round began.
+    Left {
+        /// For which round it was.
+        round: u64,
+        /// Samples that had gone through.
+        samples: u64,
+        /// Wall time that these took.
+        train: Duration,
     },
     /// A job that could not be done.
     Failed(String),
@@ -241,6 +252,25 @@ impl Drop for Results {
         if let Some(thread) = self.thread.take() {
             // One that panicked has said so.
             let _ = thread.join();
+        }
+    }
+}
+
+impl Done {
+    /// What it is, in a word: models are too much for a message.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Global { .. } => "a global model",
+            Self::Held(_) => "data of twins",
+            Self::Idle { .. } => "nothing to train",
+            Self::Behaviour { .. } => "behaviour models",
+            Self::Trained { .. } => "a trained model",
+            Self::Verified { .. } => "a finding",
+            Self::Unverified { .. } => "no finding",
+            Self::Overtaken { .. } => "work that was overtaken",
+            Self::Left { .. } => "training that was left",
+            Self::Failed(_) => "a failure",
         }
     }
 }

@@ -141,7 +141,7 @@ fn a_round_goes_from_the_first_model_to_a_better_one() {
         panic!()
     };
     assert_eq!(wire::decode(&own, 2).unwrap(), [0.5, 0.5]);
-    let job = Job::Finish { round: 1, models: vec![(0, own, 6.0), (1, body(&[1.0, 1.0]), 6.0)] };
+    let job = Job::Finish { round: 1, models: vec![(0, own, 6.0), (1, body(&[1.0, 1.0]), 6.0)], least: 2 };
     let Done::Global { round: 1, body: global, judgement, digest: sealed, .. } =
         next(&worker, &mut done, job)
     else {
@@ -151,11 +151,19 @@ fn a_round_goes_from_the_first_model_to_a_better_one() {
     assert_eq!((judgement.unwrap().loss, sealed), (0.5, digest(&[0.75, 0.75])));
     // Without good models the global one stays.
     let Done::Global { digest: kept, .. } =
-        next(&worker, &mut done, Job::Finish { round: 2, models: Vec::new() })
+        next(&worker, &mut done, Job::Finish { round: 2, models: Vec::new(), least: 0 })
     else {
         panic!()
     };
     assert_eq!(kept, sealed);
+    // Nor is one made of fewer models than are asked for, where one turns out to be none.
+    let models = vec![(0, body(&[9.0, 9.0]), 6.0), (1, body(&[f32::NAN, 9.0]), 6.0)];
+    let Done::Global { digest: kept, refused, .. } =
+        next(&worker, &mut done, Job::Finish { round: 3, models, least: 2 })
+    else {
+        panic!()
+    };
+    assert_eq!((kept, refused.len(), refused[0].0), (sealed, 1, 1));
 }
 
 #[test]
@@ -277,7 +285,8 @@ fn training_is_left_between_twins_when_a_newer_round_begins() {
     worker.begin(WAITS + 1);
     HAS_LEAVE.store(true, Ordering::SeqCst);
     let left = answer(&mut done);
-    assert!(matches!(left, Done::Overtaken { round: WAITS, model: None }), "{left:?}");
+    // What the first of the three has went through all the same.
+    assert!(matches!(left, Done::Left { round: WAITS, samples: 1, .. }), "{left:?}");
     // The first of three was begun before.
     assert_eq!(*BEGUN.lock().unwrap(), Some(UserId(0)));
     assert!(matches!(next(&worker, &mut done, train(WAITS + 1)), Done::Trained { twins: 3, .. }));

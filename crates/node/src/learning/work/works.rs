@@ -23,7 +23,7 @@ use crate::learning::{
     aggregate::{Rule, aggregate},
     checkpoint::{Global, Identity, Shelf},
     data::Records,
-    learner::{self, Learner, LearnerError, Trained},
+    learner::{self, Judgement, Learner, LearnerError, Trained},
     wire::{self, Encoder, Format},
 };
 
@@ -109,7 +109,7 @@ impl Works {
                 return Ok(None);
             }
             Job::Verify { round, owner, digest, body } => self.verify(round, owner, digest, &body),
-            Job::Finish { round, models } => self.finish(round, &models),
+            Job::Finish { round, models, least } => self.finish(round, &models, least),
         };
         done.map(Some)
     }
@@ -129,7 +129,8 @@ impl Works {
         let mut begun = match found {
             Some(Global { round, parameters, residual }) => {
                 self.encoder.restore(residual);
-                self.announce(round, parameters, Vec::new(), Duration::ZERO)?
+                let judgement = self.learner.judge(&parameters)?;
+                self.announce(round, parameters, judgement)
             }
             None => {
                 let first = self.learner.initial();
@@ -151,6 +152,8 @@ impl Works {
         refused: Vec<(usize, String)>,
         aggregate: Duration,
     ) -> Result<Done, LearnerError> {
+        // First, as it takes longest: nothing may come between a checkpoint and what is told of its round.
+        let judgement = self.learner.judge(&parameters)?;
         let mut unwritten = None;
         let mut parameters = parameters;
         if let Some(shelf) = &self.shelf {
@@ -159,26 +162,21 @@ impl Works {
             unwritten = shelf.save(&global).err().map(|error| error.to_string());
             parameters = global.parameters;
         }
-        let mut done = self.announce(round, parameters, refused, aggregate)?;
-        if let Done::Global { trouble, .. } = &mut done {
+        let mut done = self.announce(round, parameters, judgement);
+        if let Done::Global { trouble, refused: told, aggregate: took, .. } = &mut done {
             trouble.extend(unwritten);
+            (*told, *took) = (refused, aggregate);
         }
         Ok(done)
     }
 
-    fn announce(
-        &mut self,
-        round: u64,
-        parameters: Vec<f32>,
-        refused: Vec<(usize, String)>,
-        aggregate: Duration,
-    ) -> Result<Done, LearnerError> {
-        let judgement = self.learner.judge(&parameters)?;
+    /// Makes a global model ready to be sent.
+    fn announce(&mut self, round: u64, parameters: Vec<f32>, judgement: Option<Judgement>) -> Done {
         let body = Bytes::from(self.encoder.encode(&parameters));
         let digest = digest(&parameters);
         self.current = Some(Arc::new(parameters));
-        let (restored, trouble) = (false, Vec::new());
-        Ok(Done::Global { round, body, digest, judgement, refused, aggregate, restored, trouble })
+        let (restored, trouble, refused, aggregate) = (false, Vec::new(), Vec::new(), Duration::ZERO);
+        Done::Global { round, body, digest, judgement, refused, aggregate, restored, trouble }
     }
 
     /// Writes our own model; what is rounded off goes on from the round before, also across a restart.
@@ -274,10 +272,11 @@ impl Works {
         let began = Instant::now();
         let twins = self.learner.twins();
         let models = self.train_twins(&twins, round, fractions);
-        if self.orders.is_past(round) {
-            return Ok(Done::Overtaken { round, model: None });
-        }
         let train = began.elapsed();
+        if self.orders.is_past(round) {
+            let samples = models?.iter().map(|model| model.passed).sum();
+            return Ok(Done::Left { round, samples, train });
+        }
         if models.as_ref().map_or(true, Vec::is_empty)
             && let Some(yardstick) = &mut self.yardstick
         {
@@ -358,7 +357,12 @@ impl Works {
         Ok(Done::Verified { round, owner, digest, fault, judgement, took: began.elapsed() })
     }
 
-    fn finish(&mut self, round: u64, models: &[(usize, Bytes, f64)]) -> Result<Done, LearnerError> {
+    fn finish(
+        &mut self,
+        round: u64,
+        models: &[(usize, Bytes, f64)],
+        least: usize,
+    ) -> Result<Done, LearnerError> {
         let began = Instant::now();
         let (mut decoded, mut refused) = (Vec::new(), Vec::new());
         for (owner, body, weight) in models {
@@ -371,8 +375,8 @@ impl Works {
             .iter()
             .map(|(model, weight)| (&model[..], if self.rule == Rule::Paper { 1.0 } else { *weight }))
             .collect();
-        let next = match (parts.is_empty(), &self.current) {
-            // A round without good models leaves the global model as it is.
+        let next = match (parts.len() < least.max(1), &self.current) {
+            // A round with too few models leaves the global model as it is.
             (true, Some(current)) => current.as_ref().clone(),
             (true, None) => self.learner.initial(),
             (false, _) => aggregate(&parts, self.rule).map_err(LearnerError::of)?,
