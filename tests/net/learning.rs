@@ -440,10 +440,10 @@ fn a_full_disk_costs_a_checkpoint_and_not_the_run() {
     assert!(nix::unistd::geteuid().is_root(), "this test mounts a small disk: run it as root");
     let session = rig.up(&FEW);
     session.wait_for_event("global_model", |what| what["round"] == 1);
-    // A disk of the MBS's own, with room for one model.
+    // A disk of the MBS's own, with room for one model and what was rounded off it.
     let folder = session.run_dir.join("state/mbs/checkpoints");
     let pid = session.node_pid("mbs");
-    let mount = ["-t", &pid.to_string(), "-m", "mount", "-t", "tmpfs", "-o", "size=10m", "small"];
+    let mount = ["-t", &pid.to_string(), "-m", "mount", "-t", "tmpfs", "-o", "size=20m", "small"];
     let mounted = std::process::Command::new("nsenter").args(mount).arg(&folder).status().unwrap();
     assert!(mounted.success(), "no disk could be mounted");
     let warning = session
