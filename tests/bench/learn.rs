@@ -36,7 +36,7 @@ struct Arguments {
     /// Only these blocks.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Block>,
-    /// Folder with CIFAR-10's binary files, whole or a part, for accuracy, poison and refusals; without it, on the synthetic set.
+    /// Folder with CIFAR-10's binary files, whole or a part, for accuracy and poison; without it, on the synthetic set.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Rounds of accuracy, poison and refusals in place of their own.

@@ -92,6 +92,25 @@ fn training_that_is_slower_than_its_processor_degrades_the_verdict() {
 }
 
 #[test]
+fn training_that_no_round_waited_for_degrades_the_verdict_too() {
+    let rig = Rig::as_caller();
+    // Less than a second of training at the slowest, as Eq. 12 has it, in rounds of two that end before a machine is through with it.
+    let more =
+        ["learning.compute=paced", "learning.fraction=1", "learning.deadline=2 s", "learning.epochs=5"];
+    let more: Vec<&str> =
+        more.iter().chain(&["cost.cycles_per_sample=3e5"]).flat_map(|set| ["--set", set]).collect();
+    let session = rig.up(&[&FEW[..], &more].concat());
+    let left = session.wait_for_event("training_left", |what| what["overrun_ms"].as_f64() > Some(0.0));
+    let late_ms = ms(&left, "train_ms") - ms(&left, "predicted_ms");
+    assert!((ms(&left, "overrun_ms") - late_ms).abs() < 1e-6, "{left:#}");
+    let samples = left["what"]["samples"].as_u64().unwrap();
+    assert!(samples > 0 && samples < 5 * 900, "it is that of a whole model: {left:#}");
+    let summary = session.down();
+    assert!(summary["learning"]["compute_overruns"].as_u64() >= Some(1), "{:#}", summary["learning"]);
+    assert_ne!(summary["verdict"], "ok", "{:#}", summary["fidelity"]);
+}
+
+#[test]
 fn a_live_bs_that_misses_the_deadline_is_late_and_too_few_models_change_nothing() {
     let rig = Rig::as_caller();
     let more = ["learning.deadline=10 s", "learning.min_bs=3"];

@@ -32,7 +32,6 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
             // Pacing changes when models are made and not what is in them.
             let mut set = vec!["learning.learner=torch".to_owned(), "learning.compute=native".to_owned()];
             set.extend(bad.map(|bad| format!("learning.poison.{bad}=label-flip")));
-            set.extend(bench.data.as_ref().map(|dir| format!("learning.data={}", dir.display())));
             let (summary, events) = bench.run(&topology, rounds, &set)?;
             report.add(vec![row(what, bad, &summary, &events)?]);
         }
