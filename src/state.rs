@@ -229,7 +229,9 @@ impl RunState {
                 self.association.trained(model);
                 self.learning.trained(&event.node, model);
             }
-            What::TrainingLeft(left) if self.knows([&event.node]) => self.learning.left(left),
+            What::TrainingAbandoned(abandoned) if self.knows([&event.node]) => {
+                self.learning.abandoned(abandoned);
+            }
             What::TwinMoved(twin) if self.knows([&twin.from, &twin.to]) => self.learning.moved(twin),
             What::Verification(finding) if self.knows([&event.node, &finding.owner]) => {
                 self.learning.verified(&event.node, finding);
@@ -259,7 +261,7 @@ impl RunState {
             What::Transfer(_)
             | What::TwinAges { .. }
             | What::LocalModel(_)
-            | What::TrainingLeft(_)
+            | What::TrainingAbandoned(_)
             | What::TwinMoved(_)
             | What::Verification(_)
             | What::ChainProgress(_) => self.strange += 1,

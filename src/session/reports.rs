@@ -28,7 +28,7 @@ pub(super) fn may_come_from(plan: &Plan, node: &NodePlan, what: &What) -> bool {
             mbs && are_stations(plan, [&model.accepted, &model.rejected, &model.late])
                 && [&model.dataset, &model.digest].into_iter().all(is_short)
         }
-        What::Decided { .. } | What::LocalModel(_) | What::TrainingLeft(_) => bs,
+        What::Decided { .. } | What::LocalModel(_) | What::TrainingAbandoned(_) => bs,
         What::TwinAges { each, .. } => {
             bs && each.len() <= plan.user_count() && each.iter().all(|age| is_user(plan, &age.twin))
         }

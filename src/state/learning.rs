@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use dtwn_proto::event::{
-    ChainBlock, GlobalModel, LocalModel, Round, TrainingLeft, Transfer, TwinMoved, Verification,
+    ChainBlock, GlobalModel, LocalModel, Round, TrainingAbandoned, Transfer, TwinMoved, Verification,
 };
 
 use super::outcomes::Outcomes;
@@ -177,8 +177,8 @@ impl LearningState {
         self.locals.insert(node.to_owned(), model.clone());
     }
 
-    pub(super) fn left(&mut self, left: &TrainingLeft) {
-        self.overruns += u64::from(left.overrun_ms > 0.0);
+    pub(super) fn abandoned(&mut self, abandoned: &TrainingAbandoned) {
+        self.overruns += u64::from(abandoned.overrun_ms > 0.0);
     }
 
     pub(super) fn sent(&mut self, transfer: &Transfer) {
@@ -342,17 +342,17 @@ mod tests {
     }
 
     #[test]
-    fn training_that_was_left_counts_as_an_overrun_and_as_nothing_else() {
+    fn training_that_was_abandoned_counts_as_an_overrun_and_as_nothing_else() {
         let mut state = LearningState::default();
-        let left = |overrun_ms| TrainingLeft {
+        let abandoned = |overrun_ms| TrainingAbandoned {
             round: 2,
             samples: 100,
             train_ms: 500.0,
             predicted_ms: 500.0 - overrun_ms,
             overrun_ms,
         };
-        state.left(&left(0.0));
-        state.left(&left(20.0));
+        state.abandoned(&abandoned(0.0));
+        state.abandoned(&abandoned(20.0));
         assert_eq!((state.overruns, state.samples, state.locals.len()), (1, 0, 0));
     }
 

@@ -1,5 +1,6 @@
 //! How fast base stations train beside the bare loop, what a round takes besides training and air, whether a base station's memory
-//! stays as it is, how good federated models are beside a central one, what a bad base station does to them, and how often honest ones are refused.
+//! stays as it is, how good federated models are beside a central one, what a bad base station does to them, and how often honest ones
+//! are refused.
 
 #[path = "training/accuracy.rs"]
 mod accuracy;
@@ -82,7 +83,12 @@ pub struct Bench {
 impl Bench {
     /// The topology of the paper.
     pub fn paper() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("topologies/paper.toml")
+        Self::shipped("paper")
+    }
+
+    /// A topology by its name.
+    pub fn shipped(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("topologies/{name}.toml"))
     }
 
     /// A command line of the program that trains.

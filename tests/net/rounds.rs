@@ -100,11 +100,12 @@ fn training_that_no_round_waited_for_degrades_the_verdict_too() {
     let more: Vec<&str> =
         more.iter().chain(&["cost.cycles_per_sample=3e5"]).flat_map(|set| ["--set", set]).collect();
     let session = rig.up(&[&FEW[..], &more].concat());
-    let left = session.wait_for_event("training_left", |what| what["overrun_ms"].as_f64() > Some(0.0));
-    let late_ms = ms(&left, "train_ms") - ms(&left, "predicted_ms");
-    assert!((ms(&left, "overrun_ms") - late_ms).abs() < 1e-6, "{left:#}");
-    let samples = left["what"]["samples"].as_u64().unwrap();
-    assert!(samples > 0 && samples < 5 * 900, "it is that of a whole model: {left:#}");
+    let abandoned =
+        session.wait_for_event("training_abandoned", |what| what["overrun_ms"].as_f64() > Some(0.0));
+    let late_ms = ms(&abandoned, "train_ms") - ms(&abandoned, "predicted_ms");
+    assert!((ms(&abandoned, "overrun_ms") - late_ms).abs() < 1e-6, "{abandoned:#}");
+    let samples = abandoned["what"]["samples"].as_u64().unwrap();
+    assert!(samples > 0 && samples < 5 * 900, "it is that of a whole model: {abandoned:#}");
     let summary = session.down();
     assert!(summary["learning"]["compute_overruns"].as_u64() >= Some(1), "{:#}", summary["learning"]);
     assert_ne!(summary["verdict"], "ok", "{:#}", summary["fidelity"]);

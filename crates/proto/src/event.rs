@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use association::AssociationDecision;
 pub use chain::{ChainBlock, ChainElection, ChainOffence, ChainProgress, bucket};
-pub use learning::{GlobalModel, LocalModel, TrainingLeft, Verification};
+pub use learning::{GlobalModel, LocalModel, TrainingAbandoned, Verification};
 pub use twins::{TwinAge, TwinMoved};
 
 /// The name under which the session itself reports.
@@ -146,8 +146,8 @@ pub enum What {
     },
     /// A BS has trained.
     LocalModel(LocalModel),
-    /// A BS has trained too long.
-    TrainingLeft(TrainingLeft),
+    /// A BS has abandoned training, as its round was over.
+    TrainingAbandoned(TrainingAbandoned),
     /// A BS has checked another's model.
     Verification(Verification),
     /// The MBS has a new global model.

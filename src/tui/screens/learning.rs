@@ -277,7 +277,7 @@ fn where_twins_are(seen: &Seen<'_>) -> Option<Line<'static>> {
         .into_iter()
         .flat_map(|(what, figure)| [Span::styled(format!("{what} "), theme.dim()), Span::raw(figure + "  ")]);
     let mut spans: Vec<_> = spans.collect();
-    // First, where the line is never cut: of all this it alone asks for a look.
+    // Behind the count of twins, where the line is never cut: of all this it alone asks for a look.
     let silent = seen.data.run.twins.values().filter(|(_, twin)| twin.age_ms.is_none()).count();
     if silent > 0 {
         spans.insert(2, Span::styled(format!("silent {silent}  "), theme.warning()));

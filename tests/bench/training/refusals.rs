@@ -1,7 +1,5 @@
 //! How often verifiers refuse what is honest, and whether they refuse what was trained on other labels, in the networks as they are.
 
-use std::path::{Path, PathBuf};
-
 use serde_json::{Value, json};
 
 use crate::{
@@ -22,7 +20,7 @@ const NETWORKS: [&str; 2] = ["small", "paper"];
 pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     let rounds = bench.rounds.unwrap_or(if bench.quick { 3 } else { 16 });
     for network in if bench.quick { &NETWORKS[..1] } else { &NETWORKS[..] } {
-        let topology = shipped(network);
+        let topology = Bench::shipped(network);
         for bad in [None, Some(BAD)] {
             let what = match bad {
                 None => format!("{network}.toml, no bad BS"),
@@ -37,10 +35,6 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn shipped(network: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("topologies/{network}.toml"))
 }
 
 /// Refused ones of all, of models or of pairs of a verifier and a model.

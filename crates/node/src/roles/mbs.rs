@@ -271,7 +271,7 @@ impl Rounds {
         harvest: &mut Harvest,
     ) -> Result<Option<(u64, Bytes)>, AgentError> {
         let weights = learner::weights_under(&self.node.plan, &self.node.association.now());
-        let least = self.node.plan.topology().learning.min_bs as usize;
+        let least = self.least();
         if let Err(good) = harvest.weigh(&weights, least) {
             self.too_few(round, good, harvest.unattested);
         }
@@ -279,12 +279,17 @@ impl Rounds {
         self.work(Job::Finish { round, models, least }, harvest).await
     }
 
+    /// Models that a global one is made of, at least.
+    fn least(&self) -> usize {
+        self.node.plan.topology().learning.min_bs as usize
+    }
+
     fn too_few(&self, round: u64, good: usize, unattested: usize) {
         let unattested = match unattested {
             0 => String::new(),
             some => format!(" and {some} that were not attested in time"),
         };
-        let least = self.node.plan.topology().learning.min_bs;
+        let least = self.least();
         let text = format!(
             "round {round} brought {good} good models{unattested}, fewer than learning.min_bs = {least}: the global model stays"
         );
@@ -316,9 +321,8 @@ impl Rounds {
             tracing::warn!(bs = self.names[*bs], why, "refused a model");
             harvest.refuse(*bs);
         }
-        let least = self.node.plan.topology().learning.min_bs as usize;
         if !refused.is_empty()
-            && let Err(good) = harvest.require(least)
+            && let Err(good) = harvest.require(self.least())
         {
             self.too_few(round, good, harvest.unattested);
         }

@@ -16,7 +16,7 @@ use dtwn_model::{
     units::Hertz,
 };
 use dtwn_proto::{
-    event::{Level, LocalModel, TrainingLeft, Verification, What},
+    event::{Level, LocalModel, TrainingAbandoned, Verification, What},
     node::ModelHeader,
 };
 use tokio::{sync::broadcast, time::Instant};
@@ -317,7 +317,7 @@ impl Training {
             Done::Trained { round, body, twins: trained, samples, loss, train, aggregate } => {
                 self.jobs.trained(round);
                 if round < current {
-                    self.left(node, round, samples, train);
+                    self.abandoned(node, round, samples, train);
                     return None;
                 }
                 let spent_ns = node.clock.now_ns().saturating_sub(self.began_ns);
@@ -382,9 +382,9 @@ impl Training {
             Done::Overtaken { round, model } => {
                 self.jobs.answered(model.map_or(Asked::Train(round), Asked::Verify));
             }
-            Done::Left { round, samples, train } => {
+            Done::Abandoned { round, samples, train } => {
                 self.jobs.answered(Asked::Train(round));
-                self.left(node, round, samples, train);
+                self.abandoned(node, round, samples, train);
             }
             Done::Failed(why) => {
                 notice(node, Level::Error, format!("learning: {why}"));
@@ -401,13 +401,13 @@ impl Training {
     }
 
     /// Tells by how much training that no round waits for any more was too slow.
-    fn left(&self, node: &Node, round: u64, samples: u64, train: Duration) {
+    fn abandoned(&self, node: &Node, round: u64, samples: u64, train: Duration) {
         let paced = node.plan.topology().learning.compute == Compute::Paced;
         let train_ms = emulated_ms(node, train);
         let predicted_ms = 1000.0 * predicted_s(node, self.cpu_before, samples);
         let overrun_ms = if paced { (train_ms - predicted_ms).max(0.0) } else { 0.0 };
-        let left = TrainingLeft { round, samples, train_ms, predicted_ms, overrun_ms };
-        node.reporter.event(What::TrainingLeft(left));
+        let abandoned = TrainingAbandoned { round, samples, train_ms, predicted_ms, overrun_ms };
+        node.reporter.event(What::TrainingAbandoned(abandoned));
     }
 
     /// Tells of our model once it has gone and has been judged, whichever is later.

@@ -37,9 +37,9 @@ pub struct LocalModel {
     pub overrun_ms: f64,
 }
 
-/// A BS has left a round's training, as the round was over before it had come to its end.
+/// A BS has abandoned a round's training, as the round was over before it had come to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct TrainingLeft {
+pub struct TrainingAbandoned {
     /// Of which round.
     pub round: u64,
     /// Samples that went through before, those of every pass counted.

@@ -172,8 +172,8 @@ pub enum Done {
         /// Which model was to be checked; `None` where training was asked for.
         model: Option<[u8; 32]>,
     },
-    /// Training was left when a newer round began.
-    Left {
+    /// Training was abandoned when a newer round began.
+    Abandoned {
         /// For which round it was.
         round: u64,
         /// Samples that had gone through.
@@ -269,7 +269,7 @@ impl Done {
             Self::Verified { .. } => "a finding",
             Self::Unverified { .. } => "no finding",
             Self::Overtaken { .. } => "work that was overtaken",
-            Self::Left { .. } => "training that was left",
+            Self::Abandoned { .. } => "training that was abandoned",
             Self::Failed(_) => "a failure",
         }
     }

@@ -286,7 +286,7 @@ fn training_is_left_between_twins_when_a_newer_round_begins() {
     HAS_LEAVE.store(true, Ordering::SeqCst);
     let left = answer(&mut done);
     // What the first of the three has went through all the same.
-    assert!(matches!(left, Done::Left { round: WAITS, samples: 1, .. }), "{left:?}");
+    assert!(matches!(left, Done::Abandoned { round: WAITS, samples: 1, .. }), "{left:?}");
     // The first of three was begun before.
     assert_eq!(*BEGUN.lock().unwrap(), Some(UserId(0)));
     assert!(matches!(next(&worker, &mut done, train(WAITS + 1)), Done::Trained { twins: 3, .. }));

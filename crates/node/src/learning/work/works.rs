@@ -130,7 +130,7 @@ impl Works {
             Some(Global { round, parameters, residual }) => {
                 self.encoder.restore(residual);
                 let judgement = self.learner.judge(&parameters)?;
-                self.announce(round, parameters, judgement)
+                self.announce(round, parameters, judgement, Vec::new(), Duration::ZERO)
             }
             None => {
                 let first = self.learner.initial();
@@ -162,20 +162,26 @@ impl Works {
             unwritten = shelf.save(&global).err().map(|error| error.to_string());
             parameters = global.parameters;
         }
-        let mut done = self.announce(round, parameters, judgement);
-        if let Done::Global { trouble, refused: told, aggregate: took, .. } = &mut done {
+        let mut done = self.announce(round, parameters, judgement, refused, aggregate);
+        if let Done::Global { trouble, .. } = &mut done {
             trouble.extend(unwritten);
-            (*told, *took) = (refused, aggregate);
         }
         Ok(done)
     }
 
     /// Makes a global model ready to be sent.
-    fn announce(&mut self, round: u64, parameters: Vec<f32>, judgement: Option<Judgement>) -> Done {
+    fn announce(
+        &mut self,
+        round: u64,
+        parameters: Vec<f32>,
+        judgement: Option<Judgement>,
+        refused: Vec<(usize, String)>,
+        aggregate: Duration,
+    ) -> Done {
         let body = Bytes::from(self.encoder.encode(&parameters));
         let digest = digest(&parameters);
         self.current = Some(Arc::new(parameters));
-        let (restored, trouble, refused, aggregate) = (false, Vec::new(), Vec::new(), Duration::ZERO);
+        let (restored, trouble) = (false, Vec::new());
         Done::Global { round, body, digest, judgement, refused, aggregate, restored, trouble }
     }
 
@@ -275,7 +281,7 @@ impl Works {
         let train = began.elapsed();
         if self.orders.is_past(round) {
             let samples = models?.iter().map(|model| model.passed).sum();
-            return Ok(Done::Left { round, samples, train });
+            return Ok(Done::Abandoned { round, samples, train });
         }
         if models.as_ref().map_or(true, Vec::is_empty)
             && let Some(yardstick) = &mut self.yardstick
